@@ -1,0 +1,86 @@
+"""HeadFit: the result of fitting, saved as `head.npz`. What viewers, converters and the diffusion editor read."""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..geometry.camera import Camera
+from ..geometry.code import HeadCode
+from ..geometry.errors import HeadlabError
+
+FORMAT = "headlab.fit/1"
+
+
+@dataclass(frozen=True)
+class HeadFit:
+    """One person in one or more photos: shared identity, a code and a camera per photo.
+
+    `codes` and `cameras` have one leading axis over photos; `codes.shape` rows are equal (one person).
+    """
+
+    model: str  #: model id as `headlab.heads.models.load_model` takes it, e.g. "default" or "flame2023"
+    codes: HeadCode
+    cameras: tuple[Camera, ...]
+    albedo: Float[Tensor, "3 height width"]  #: UV texture, sRGB 0..1, row 0 at v = 1
+    sources: tuple[str, ...]  #: file names of the photos
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write a plain npz (no pickles), atomically."""
+        arrays: dict[str, np.ndarray] = {
+            f"code.{k}": v.detach().cpu().numpy() for k, v in self.codes.arrays().items()
+        }
+        for i, camera in enumerate(self.cameras):
+            for name in ("K", "R", "t"):
+                arrays[f"camera{i}.{name}"] = getattr(camera, name).detach().cpu().numpy()
+            arrays[f"camera{i}.size"] = np.array(camera.size)
+        arrays["albedo"] = (self.albedo.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
+        meta = {"format": FORMAT, "model": self.model, "sources": self.sources, "report": self.report}
+        arrays["meta"] = np.array(json.dumps(meta))
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, **arrays)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path) -> "HeadFit":
+        """Read `head.npz`.
+
+        Raises:
+            HeadlabError: the file is missing, damaged, or not one of ours.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                data = {name: file[name] for name in file.files}
+            meta = json.loads(str(data["meta"]))
+            if meta["format"] != FORMAT:
+                raise ValueError(f"format {meta['format']}, this version reads {FORMAT}")
+            code = {k.split(".", 1)[1]: torch.from_numpy(v) for k, v in data.items() if k.startswith("code.")}
+            count = len(meta["sources"])
+            cameras = tuple(
+                Camera(
+                    *(torch.from_numpy(data[f"camera{i}.{name}"]) for name in ("K", "R", "t")),
+                    (int(data[f"camera{i}.size"][0]), int(data[f"camera{i}.size"][1])),
+                )
+                for i in range(count)
+            )
+            albedo = torch.from_numpy(data["albedo"]).float() / 255
+            return cls(
+                meta["model"], HeadCode(**code), cameras, albedo, tuple(meta["sources"]), meta["report"]
+            )
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            raise HeadlabError(
+                f"{path} is not a head fitted by headlab ({error}); expected the head.npz that `headlab fit` writes"
+            ) from error
