@@ -24,9 +24,7 @@ class Camera:
     size: tuple[int, int]  #: (height, width), pixels
 
     @classmethod
-    def frontal(
-        cls, focal: float | Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32
-    ) -> "Camera":
+    def frontal(cls, focal: float | Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> "Camera":
         """Camera at the world's origin looking along -Z: heads in front of it have z < 0.
 
         Args:
@@ -42,9 +40,7 @@ class Camera:
             torch.stack([zero, f, one * (height / 2)], -1),
             torch.stack([zero, zero, one], -1),
         ]
-        return cls(
-            torch.stack(rows, -2), torch.tensor(FRONTAL, dtype=dtype), torch.zeros(3, dtype=dtype), size
-        )
+        return cls(torch.stack(rows, -2), torch.tensor(FRONTAL, dtype=dtype), torch.zeros(3, dtype=dtype), size)
 
     def to_camera(self, points: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch n 3"]:
         """World points -> camera points, metres."""
@@ -144,8 +140,6 @@ class WeakPerspective:
         R = camera.R.new_tensor(FRONTAL)
         centred = torch.allclose(camera.K[..., :2, 2], camera.K.new_tensor(width / 2))
         if height != width or not centred or not torch.allclose(camera.R, R.expand_as(camera.R), atol=1e-6):
-            raise ValueError(
-                "weak perspective needs a square, centred, frontal camera; crop and rotate the head first"
-            )
+            raise ValueError("weak perspective needs a square, centred, frontal camera; crop and rotate the head first")
         s = camera.K[..., 0, 0] / (camera.t[..., 2] * (width / 2))
         return cls(torch.stack([s, camera.t[..., 0], -camera.t[..., 1]], -1))

@@ -35,9 +35,7 @@ class HeadFit:
 
     def save(self, path: Path) -> None:
         """Write a plain npz (no pickles), atomically."""
-        arrays: dict[str, np.ndarray] = {
-            f"code.{k}": v.detach().cpu().numpy() for k, v in self.codes.arrays().items()
-        }
+        arrays: dict[str, np.ndarray] = {f"code.{k}": v.detach().cpu().numpy() for k, v in self.codes.arrays().items()}
         for i, camera in enumerate(self.cameras):
             for name in ("K", "R", "t"):
                 arrays[f"camera{i}.{name}"] = getattr(camera, name).detach().cpu().numpy()
@@ -77,9 +75,7 @@ class HeadFit:
                 for i in range(count)
             )
             albedo = torch.from_numpy(data["albedo"]).float() / 255
-            return cls(
-                meta["model"], HeadCode(**code), cameras, albedo, tuple(meta["sources"]), meta["report"]
-            )
+            return cls(meta["model"], HeadCode(**code), cameras, albedo, tuple(meta["sources"]), meta["report"])
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise HeadlabError(
                 f"{path} is not a head fitted by headlab ({error}); expected the head.npz that `headlab fit` writes"

@@ -65,9 +65,7 @@ class HeadModel:
     parents: tuple[int, ...]  #: -1 for the root
     license: License
     joint_names: tuple[str, ...] = JOINTS
-    pose_basis: Float[Tensor, "verts 3 pose"] | None = (
-        None  #: on (R - I) of all joints but the root, row-major
-    )
+    pose_basis: Float[Tensor, "verts 3 pose"] | None = None  #: on (R - I) of all joints but the root, row-major
     uvs: Float[Tensor, "texcoords 2"] | None = None  #: v up (v = 0 is the texture's bottom row)
     uv_faces: Int[Tensor, "faces 3"] | None = None
     landmarks: Mapping[str, LandmarkEmbedding] = field(default_factory=dict)  #: "68", "105", "478"
@@ -124,9 +122,7 @@ class HeadModel:
         vectors = torch.broadcast_tensors(*(by_name[name] for name in self.joint_names))
         return roma.rotvec_to_rotmat(torch.stack(vectors, -2))
 
-    def transforms(
-        self, code: HeadCode
-    ) -> tuple[Float[Tensor, "*batch joints 3 3"], Float[Tensor, "*batch joints 3"]]:
+    def transforms(self, code: HeadCode) -> tuple[Float[Tensor, "*batch joints 3 3"], Float[Tensor, "*batch joints 3"]]:
         """Rest pose -> world, per joint: x_world = rotation x_rest + offset."""
         local = self.joint_rotations(code)
         rest = self.joints(code.shape)
@@ -182,5 +178,5 @@ def _blend(basis: Float[Tensor, "n c k"], code: Float[Tensor, "*batch m"]) -> Fl
     size = code.shape[-1]
     if size > basis.shape[-1]:
         raise ValueError(f"code has {size} components, the basis only {basis.shape[-1]}")
-    flat = basis[..., :size].reshape(-1, size)
+    flat = basis[..., :size].flatten(0, 1)  # not reshape(-1, size): the basis may be empty
     return (code @ flat.mT).unflatten(-1, basis.shape[:-1])

@@ -1,0 +1,180 @@
+// Python bindings: plain arrays in and out, shapes checked by the Python wrapper (geometry/raster/ops.py).
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+
+#include <optional>
+
+#include "raster.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using headlab::Faces;
+using headlab::Status;
+using headlab::Vertex;
+
+template <class T>
+using Array = nb::ndarray<T, nb::c_contig, nb::device::cpu>;
+using FaceArray = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
+
+Faces faces_of(const FaceArray& f) {
+    return {f.data(), f.dtype() == nb::dtype<int64_t>(), f.ndim() == 3, static_cast<int64_t>(f.shape(f.ndim() - 2))};
+}
+
+template <class T>
+T* data_or_null(const std::optional<Array<T>>& a) {
+    return a ? a->data() : nullptr;
+}
+
+template <class T>
+int rasterize(Array<const T> points, FaceArray faces, int height, int width, int layers, double near_plane, bool cull,
+              int threads, Array<int32_t> face, Array<T> bary, Array<T> depth) {
+    const headlab::RasterizeArgs<T> args{reinterpret_cast<const Vertex<T>*>(points.data()),
+                                         static_cast<int64_t>(points.shape(0)),
+                                         static_cast<int64_t>(points.shape(1)),
+                                         faces_of(faces),
+                                         height,
+                                         width,
+                                         layers,
+                                         static_cast<T>(near_plane),
+                                         cull,
+                                         threads,
+                                         face.data(),
+                                         bary.data(),
+                                         depth.data()};
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::rasterize(args));
+}
+
+template <class T>
+int rasterize_backward(Array<const T> points, FaceArray faces, int threads, Array<const int32_t> face,
+                       std::optional<Array<const T>> grad_bary, std::optional<Array<const T>> grad_depth,
+                       Array<T> grad_points) {
+    const headlab::RasterizeBackwardArgs<T> args{reinterpret_cast<const Vertex<T>*>(points.data()),
+                                                 static_cast<int64_t>(points.shape(0)),
+                                                 static_cast<int64_t>(points.shape(1)),
+                                                 faces_of(faces),
+                                                 static_cast<int>(face.shape(1)),
+                                                 static_cast<int>(face.shape(2)),
+                                                 face.ndim() > 3 ? static_cast<int>(face.shape(3)) : 1,
+                                                 threads,
+                                                 face.data(),
+                                                 data_or_null(grad_bary),
+                                                 data_or_null(grad_depth),
+                                                 reinterpret_cast<Vertex<T>*>(grad_points.data())};
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::rasterize_backward(args));
+}
+
+int64_t pixels_of(const Array<const int32_t>& face) {
+    int64_t pixels = 1;
+    for (size_t i = 1; i < face.ndim(); ++i) pixels *= static_cast<int64_t>(face.shape(i));
+    return pixels;
+}
+
+template <class T>
+int interpolate(Array<const T> attributes, FaceArray faces, int threads, Array<const int32_t> face,
+                Array<const T> bary, Array<T> out) {
+    const headlab::InterpolateArgs<T> args{attributes.data(),
+                                           attributes.shape(0) != 1,
+                                           static_cast<int64_t>(face.shape(0)),
+                                           static_cast<int64_t>(attributes.shape(1)),
+                                           static_cast<int64_t>(attributes.shape(2)),
+                                           pixels_of(face),
+                                           faces_of(faces),
+                                           threads,
+                                           face.data(),
+                                           bary.data(),
+                                           out.data()};
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::interpolate(args));
+}
+
+template <class T>
+int interpolate_backward(Array<const T> attributes, FaceArray faces, int threads, Array<const int32_t> face,
+                         Array<const T> bary, Array<const T> grad_out, std::optional<Array<T>> grad_attributes,
+                         std::optional<Array<T>> grad_bary) {
+    const headlab::InterpolateBackwardArgs<T> args{attributes.data(),
+                                                   attributes.shape(0) != 1,
+                                                   static_cast<int64_t>(face.shape(0)),
+                                                   static_cast<int64_t>(attributes.shape(1)),
+                                                   static_cast<int64_t>(attributes.shape(2)),
+                                                   pixels_of(face),
+                                                   faces_of(faces),
+                                                   threads,
+                                                   face.data(),
+                                                   bary.data(),
+                                                   grad_out.data(),
+                                                   data_or_null(grad_attributes),
+                                                   data_or_null(grad_bary)};
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::interpolate_backward(args));
+}
+
+template <class T>
+headlab::AntialiasArgs<T> antialias_args(const Array<const T>& points, const FaceArray& faces, double near_plane,
+                                         int threads, const Array<const int32_t>& face, const Array<const T>& depth,
+                                         const Array<const T>& image, T* out) {
+    return {reinterpret_cast<const Vertex<T>*>(points.data()),
+            static_cast<int64_t>(points.shape(0)),
+            static_cast<int64_t>(points.shape(1)),
+            static_cast<int64_t>(image.shape(3)),
+            faces_of(faces),
+            static_cast<int>(face.shape(1)),
+            static_cast<int>(face.shape(2)),
+            static_cast<T>(near_plane),
+            threads,
+            face.data(),
+            depth.data(),
+            image.data(),
+            out};
+}
+
+template <class T>
+int antialias(Array<const T> points, FaceArray faces, double near_plane, int threads, Array<const int32_t> face,
+              Array<const T> depth, Array<const T> image, Array<T> out) {
+    const auto args = antialias_args<T>(points, faces, near_plane, threads, face, depth, image, out.data());
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::antialias(args));
+}
+
+template <class T>
+int antialias_backward(Array<const T> points, FaceArray faces, double near_plane, int threads,
+                       Array<const int32_t> face, Array<const T> depth, Array<const T> image, Array<const T> grad_out,
+                       std::optional<Array<T>> grad_image, std::optional<Array<T>> grad_points) {
+    const auto args = antialias_args<T>(points, faces, near_plane, threads, face, depth, image, nullptr);
+    T* to_image = data_or_null(grad_image);
+    auto* to_points = reinterpret_cast<Vertex<T>*>(data_or_null(grad_points));
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::antialias_backward(args, grad_out.data(), to_image, to_points));
+}
+
+template <class T>
+void bind(nb::module_& m) {
+    m.def("rasterize", &rasterize<T>, "points"_a.noconvert(), "faces"_a.noconvert(), "height"_a, "width"_a, "layers"_a,
+          "near"_a, "cull"_a, "threads"_a, "face"_a.noconvert(), "bary"_a.noconvert(), "depth"_a.noconvert());
+    m.def("rasterize_backward", &rasterize_backward<T>, "points"_a.noconvert(), "faces"_a.noconvert(), "threads"_a,
+          "face"_a.noconvert(), "grad_bary"_a.noconvert().none(), "grad_depth"_a.noconvert().none(),
+          "grad_points"_a.noconvert());
+    m.def("interpolate", &interpolate<T>, "attributes"_a.noconvert(), "faces"_a.noconvert(), "threads"_a,
+          "face"_a.noconvert(), "bary"_a.noconvert(), "out"_a.noconvert());
+    m.def("interpolate_backward", &interpolate_backward<T>, "attributes"_a.noconvert(), "faces"_a.noconvert(),
+          "threads"_a, "face"_a.noconvert(), "bary"_a.noconvert(), "grad_out"_a.noconvert(),
+          "grad_attributes"_a.noconvert().none(), "grad_bary"_a.noconvert().none());
+    m.def("antialias", &antialias<T>, "points"_a.noconvert(), "faces"_a.noconvert(), "near"_a, "threads"_a,
+          "face"_a.noconvert(), "depth"_a.noconvert(), "image"_a.noconvert(), "out"_a.noconvert());
+    m.def("antialias_backward", &antialias_backward<T>, "points"_a.noconvert(), "faces"_a.noconvert(), "near"_a,
+          "threads"_a, "face"_a.noconvert(), "depth"_a.noconvert(), "image"_a.noconvert(), "grad_out"_a.noconvert(),
+          "grad_image"_a.noconvert().none(), "grad_points"_a.noconvert().none());
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    bind<float>(m);
+    bind<double>(m);
+}

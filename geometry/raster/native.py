@@ -1,0 +1,51 @@
+"""The compiled modules: which one serves a tensor, and what their status codes mean."""
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ..errors import HeadlabError
+
+BUILD = "pip install --no-build-isolation -e ."
+
+
+class RasterError(HeadlabError, ValueError):
+    """Input the rasteriser cannot use."""
+
+
+_MESSAGES = {
+    1: "faces hold an index outside 0..verts-1; use vertex indices, and rows of three -1 for padding",
+    2: "points hold NaN or infinity; check the camera and the vertices before rasterising",
+    3: "the raster names a face that the given faces do not have; pass the faces that were rasterised",
+    4: "not enough memory for this picture; lower the size or the batch",
+}
+
+
+def module_for(tensor: Tensor) -> ModuleType:
+    """The native module of the tensor's device.
+
+    Raises:
+        RasterError: that module was not built, or there is none for the device.
+    """
+    kind = tensor.device.type
+    if kind == "cpu":
+        try:
+            from .. import _native
+        except ImportError as error:
+            raise RasterError(
+                f"headlab's compiled module is missing ({error}); build it with: {BUILD}"
+            ) from error
+        return _native
+    raise RasterError(f"no rasteriser for device {kind!r} in this build; move the tensors to the CPU")
+
+
+def check(status: int) -> None:
+    """Raise what a native call reports."""
+    if status:
+        raise RasterError(_MESSAGES[status])
+
+
+def threads() -> int:
+    """Threads a call may use: torch's own setting."""
+    return torch.get_num_threads()

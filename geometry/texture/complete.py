@@ -1,0 +1,126 @@
+"""Fill a texture where no photo shows the head: mirror, then spread colour smoothly, over a model's expectation."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from ..models.head_model import HeadModel
+from ..raster import Raster, sample_texture
+from .unwrap import Unwrapped
+
+_MIRROR_TRUST = 0.5  # of a mirrored texel against a seen one
+_FULL_TRUST = 0.25  # weight above which a seen texel is taken as it is
+
+
+def merge(photos: list[Unwrapped]) -> Unwrapped:
+    """Average several photos of one head; the best view of each texel dominates."""
+    weights = torch.stack([photo.weight for photo in photos])
+    share = weights**3
+    share = share / share.sum(0, keepdim=True).clamp(min=1e-9)
+    colour = (torch.stack([photo.colour for photo in photos]) * share[:, None]).sum(0)
+    return Unwrapped(colour, weights.amax(0))
+
+
+def complete(
+    model: HeadModel,
+    uv_raster: Raster,
+    seen: Unwrapped,
+    expected: Float[Tensor, "3 size size"],
+    mirror: Float[Tensor, "size size 2"],
+) -> Float[Tensor, "3 size size"]:
+    """A whole texture.
+
+    Unseen texels take their mirror image where that is seen. What is left takes the expected albedo times the ratio of
+    seen to expected colour, spread smoothly (in the logarithm, by push-pull pyramids, for each part of the head apart).
+
+    Args:
+        model: head model with UVs and parts.
+        uv_raster: its texture layout.
+        seen: what the photos show.
+        expected: the statistical model's albedo for this head.
+        mirror: texture coordinate (v up) of every texel's mirror image (`mirror_map`).
+    """
+    flipped = sample_texture(torch.cat([seen.colour, seen.weight[None]])[None], mirror[None])[0].permute(2, 0, 1)
+    mirrored = Unwrapped(flipped[:3], flipped[3] * _MIRROR_TRUST * uv_raster.mask[0])
+    own = (seen.weight / _FULL_TRUST).clamp(max=1)
+    other = (mirrored.weight / _FULL_TRUST).clamp(max=1) * (1 - own)
+    total = own + other
+    colour = (seen.colour * own + mirrored.colour * other) / total.clamp(min=1e-6)
+
+    expected = expected.clamp(0.02, 1)
+    ratio = torch.log(colour.clamp(0.02, 1) / expected)
+    out = expected.clone()
+    for part in _parts(model, uv_raster):
+        trust = torch.where(part, total, 0.0)
+        if float(trust.sum()) > 0:
+            spread = push_pull(ratio, trust)
+            blended = torch.lerp(expected * spread.exp(), colour, total.clamp(max=1))
+            out = torch.where(part, blended, out)
+    return _bleed(out.clamp(0, 1), uv_raster.mask[0])
+
+
+def mirror_map(
+    model: HeadModel, uv_raster: Raster, partner: Int[Tensor, "verts"]
+) -> Float[Tensor, "size size 2"]:
+    """Texture coordinate of the mirror image of every texel, for a mesh with mirrored triangles.
+
+    Args:
+        model: head model with UVs.
+        uv_raster: its texture layout.
+        partner: the mirror image of every vertex.
+    """
+    assert model.uvs is not None and model.uv_faces is not None
+    keys = torch.sort(model.faces, 1).values
+    wanted = torch.sort(partner[model.faces], 1).values
+    count = int(model.faces.max()) + 1
+    code, target = (x[:, 0] * count * count + x[:, 1] * count + x[:, 2] for x in (keys, wanted))
+    order = torch.argsort(code)
+    found = order[torch.searchsorted(code[order], target).clamp(max=len(code) - 1)]
+    matches = code[found] == target
+    # Texture corner of the mirrored face that belongs to the mirror image of each corner.
+    corners = (model.faces[found][:, None, :] == partner[model.faces][:, :, None]).float().argmax(2)
+    corner_uvs = model.uvs[model.uv_faces[found].gather(1, corners)]  # faces 3 2
+    # Where a quad is split along the other diagonal on the other side, its vertices still mirror.
+    first_uv = torch.zeros(count, 2).index_copy(0, model.faces.flatten(), model.uvs[model.uv_faces.flatten()])
+    corner_uvs = torch.where(matches[:, None, None], corner_uvs, first_uv[partner[model.faces]])
+    index = uv_raster.face[0].clamp(min=0).long()
+    return (corner_uvs[index] * uv_raster.bary[0][..., None]).sum(-2)
+
+
+def mirror_partners(vertices: Float[Tensor, "verts 3"]) -> Int[Tensor, "verts"]:
+    """The vertex nearest to each vertex's mirror image across x = 0."""
+    from scipy.spatial import cKDTree
+
+    points = vertices.double().numpy()
+    return torch.from_numpy(cKDTree(points).query(points * [-1.0, 1.0, 1.0])[1])
+
+
+def push_pull(
+    values: Float[Tensor, "chan height width"], weight: Float[Tensor, "height width"]
+) -> Float[Tensor, "chan height width"]:
+    """Fill where the weight is 0 by averages over ever larger squares (Gortler et al., "The Lumigraph", 1996)."""
+    height, width = weight.shape
+    weight = weight.clamp(max=1)
+    if height <= 1 or width <= 1 or bool((weight >= 1).all()):
+        return values
+    even = (height % 2, width % 2)
+    padded = torch.nn.functional.pad(torch.cat([values * weight, weight[None]])[None], (0, even[1], 0, even[0]))
+    coarse = avg_pool2d(padded, 2)[0] * 4
+    mean = coarse[:-1] / coarse[-1:].clamp(min=1e-9)
+    filled = push_pull(torch.where(coarse[-1:] > 0, mean, torch.zeros(())), coarse[-1])
+    up = interpolate(filled[None], scale_factor=2, mode="bilinear", align_corners=False)[0, :, :height, :width]
+    return values * weight + up * (1 - weight)
+
+
+def _parts(model: HeadModel, uv_raster: Raster) -> list[Bool[Tensor, "size size"]]:
+    covered = uv_raster.mask[0]
+    if model.face_parts is None:
+        return [covered]
+    part = model.face_parts[uv_raster.face[0].clamp(min=0).long()]
+    return [covered & (part == index) for index in range(len(model.part_names))]
+
+
+def _bleed(texture: Float[Tensor, "3 size size"], covered: Bool[Tensor, "size size"]) -> Float[Tensor, "3 size size"]:
+    """Carry colours past the borders of the islands, so that filtering does not bring in the background."""
+    return torch.where(covered, texture, push_pull(texture, covered.float()))

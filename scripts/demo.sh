@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Fits a real photo (the astronaut portrait of scikit-image, NASA, public domain) and writes everything to out/demo.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+setup ""
+out=${1:-out/demo}
+photo=$(mktemp -d)/astronaut.png
+trap 'rm -rf "$(dirname "$photo")"' EXIT
+.venv/bin/python -c "
+import sys
+from skimage import data, io
+io.imsave(sys.argv[1], data.astronaut(), check_contrast=False)" "$photo"
+say "fitting the astronaut's portrait"
+.venv/bin/headlab fit "$photo" -o "$out" --overwrite
+say "open $out/index.html"
