@@ -93,6 +93,8 @@ class _Dtype(StandIn):
         order, subtype, names = (v.decode() if isinstance(v, bytes) else v for v in self.state[1:4])
         if subtype is not None or names is not None:
             raise ValueError("record arrays")
+        if order not in ("|", "<", ">", "="):
+            raise ValueError(f"byte order {order!r}")
         return dtype if order == "|" else dtype.newbyteorder(order)
 
 
@@ -109,7 +111,7 @@ class _FromBuffer(StandIn):
 
     def resolve(self, plain: Callable[[Any], Any]) -> np.ndarray:
         data, dtype, shape, order = self.args
-        return _array(bytes(data), plain(dtype), shape, order)
+        return _array(bytes(plain(data)), plain(dtype), shape, order)
 
 
 class _Scalar(StandIn):
@@ -117,7 +119,16 @@ class _Scalar(StandIn):
 
     def resolve(self, plain: Callable[[Any], Any]) -> Any:
         dtype, data = self.args
-        return _array(data, plain(dtype), (), "C")[()]
+        return _array(plain(data), plain(dtype), (), "C")[()]
+
+
+class _Bytes(StandIn):
+    """bytes(), which protocols below 3 write for empty data."""
+
+    def resolve(self, plain: Callable[[Any], Any]) -> bytes:
+        if self.args:
+            raise ValueError("bytes made of something")
+        return b""
 
 
 class _Encode(StandIn):
@@ -144,7 +155,7 @@ class _CompressedMatrix(StandIn):
 
     def resolve(self, plain: Callable[[Any], Any]) -> np.ndarray:
         state = {_text(key): plain(value) for key, value in self.state.items()}
-        rows, columns = (int(n) for n in state.get("_shape", state.get("shape")))
+        rows, columns = (int(n) for n in state["_shape"])
         data, indices, starts = (np.asarray(state[name]) for name in ("data", "indices", "indptr"))
         lines = columns if self.by_columns else rows
         counts = np.diff(starts)
@@ -173,7 +184,7 @@ class _TorchStorage(StandIn):
     def resolve(self, plain: Callable[[Any], Any]) -> torch.Tensor:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # typed storages are deprecated, but that is what such files hold
-            storage = load_torch(io.BytesIO(self.args[0]), "a tensor inside the file")
+            storage = load_torch(io.BytesIO(plain(self.args[0])), "a tensor inside the file")
             if isinstance(storage, torch.Tensor):
                 return storage.flatten()
             return torch.tensor([], dtype=storage.dtype).set_(storage.untyped())
@@ -192,8 +203,8 @@ class _TorchTensor(StandIn):
 BUILTIN_GLOBALS: Allowed = {
     ("__builtin__", "set"): set,
     ("builtins", "set"): set,
-    ("__builtin__", "bytearray"): bytearray,
-    ("builtins", "bytearray"): bytearray,
+    ("__builtin__", "bytes"): _Bytes,
+    ("builtins", "bytes"): _Bytes,
     ("__builtin__", "object"): object,
     ("builtins", "object"): object,
     ("collections", "OrderedDict"): OrderedDict,

@@ -3,9 +3,11 @@
 import math
 
 import torch
-from headlab.geometry.fitting.landmark_layout import FACE_OVAL, MEDIAPIPE
-from headlab.geometry.models.head_model import HeadModel, LandmarkEmbedding, License
 from torch import Tensor
+
+from headlab.geometry.fitting.landmark_layout import MEDIAPIPE
+from headlab.geometry.landmarks.mesh478 import FACE_OVAL
+from headlab.geometry.models.head_model import HeadModel, LandmarkEmbedding, License
 
 EXPRESSIONS = ("jawDrop", "smile_L", "smile_R", "browUp", "pucker", "blink_L", "blink_R", "sneer")
 AXES = torch.tensor([0.075, 0.11, 0.095], dtype=torch.float64)  # half axes of the ellipsoid, metres

@@ -82,6 +82,7 @@ class LandmarkEnergy:
     targets: np.ndarray  #: (k, n, 2) pixels from the principal point
     whiten: np.ndarray  #: (k, n, 2, 2) 1 / pixels
     outward: np.ndarray  #: (k, lines, 2)
+    outline: str  #: "fixed", "sliding" or "auto"
     priors: tuple[PhotoPrior, ...]
     shape_weight: float
     kernel: str
@@ -218,25 +219,33 @@ class LandmarkEnergy:
 
     def refresh(self, state: LandmarkState, evaluation: LandmarkEvaluation) -> "LandmarkEnergy":
         """Let the outline slide to where the face is seen edge-on now."""
-        if not self.refreshes or not self.lines.rows.size:
+        if not self.refreshes:
             return self
-        chosen = self.slide(state, [photo.rotations for photo in evaluation.photos])
+        chosen = self.slide(state)
         if all(np.array_equal(a, b) for a, b in zip(chosen, self.outline_rows, strict=True)):
             return self
         return replace(self.with_outline(chosen), refreshes=self.refreshes - 1)
 
-    def slide(self, state: LandmarkState, rotations: list[np.ndarray] | None = None) -> tuple[np.ndarray, ...]:
-        """Candidates on the visible outline, per photo."""
-        chosen = []
-        for i in range(len(self.priors)):
-            turns = (
-                np.stack([rotation_matrix(v) for v in state.local_vectors(i)]) if rotations is None else rotations[i]
-            )
-            q = self.candidates.coefficients(state.shape[: self.shapes], state.expression[i], turns)
-            _, _, pixels = self._place(state, i, self.candidates.evaluate(q, turns).T)
-            tolerance = 5e-4 * float(np.exp(state.log_scale[i]))
-            chosen.append(self.lines.march(pixels, self.outward[i], tolerance))
-        return tuple(chosen)
+    def slide(self, state: LandmarkState) -> tuple[np.ndarray, ...]:
+        """Candidates for the outline, per photo: those on the silhouette, or the landmarks themselves."""
+        return tuple(self._slide_photo(state, i) for i in range(len(self.priors)))
+
+    def _slide_photo(self, state: LandmarkState, i: int) -> np.ndarray:
+        fixed = self.lines.rows[:, 0]
+        if self.outline == "fixed":
+            return fixed
+        turns = np.stack([rotation_matrix(v) for v in state.local_vectors(i)])
+        q = self.candidates.coefficients(state.shape[: self.shapes], state.expression[i], turns)
+        _, _, pixels = self._place(state, i, self.candidates.evaluate(q, turns).T)
+        slid = self.lines.march(pixels, self.outward[i], 5e-4 * float(np.exp(state.log_scale[i])))
+        if self.outline == "sliding":
+            return slid
+        inner = self.fixed.points
+        costs = []
+        for rows in (fixed, slid):
+            off = self.whiten[i, inner:] @ (pixels[rows] - self.targets[i, inner:])[..., None]
+            costs.append(KERNELS[self.kernel]((off[..., 0] ** 2).sum(-1), self.kernel_scale)[0].sum())
+        return fixed if costs[0] <= costs[1] else slid
 
     def with_outline(self, rows: tuple[np.ndarray, ...]) -> "LandmarkEnergy":
         return replace(self, outline_rows=rows, outlines=tuple(self.candidates.take(row) for row in rows))

@@ -5,14 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import HeadlabError
-from ..landmarks.ibug68 import IBUG68
+from ..landmarks.ibug68 import IBUG68, OUTER_EYE_CORNERS
+from ..landmarks.mesh478 import FACE_OVAL
 from ..models.head_model import HeadModel
-
-#: MediaPipe's face oval, a closed loop that starts at the forehead and runs over the subject's left side.
-FACE_OVAL: tuple[int, ...] = (
-    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
-    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
-)
 
 
 @dataclass(frozen=True)
@@ -32,7 +27,7 @@ class LandmarkLayout:
         return landmarks[..., list(self.detector), :]
 
 
-MEDIAPIPE = LandmarkLayout("478", tuple(range(478)), FACE_OVAL, True, (168, 17), (33, 263), IBUG68)
+MEDIAPIPE = LandmarkLayout("478", tuple(range(478)), FACE_OVAL, True, (168, 17), OUTER_EYE_CORNERS, IBUG68)
 IBUG = LandmarkLayout("68", IBUG68, tuple(range(17)), False, (27, 57), (36, 45), tuple(range(68)))
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 
 State = TypeVar("State")
+(_posv,) = get_lapack_funcs(("posv",), dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,7 @@ def _restrict(matrix: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 
 def _solve_spd(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-    _, solution, info = lapack.dposv(matrix, right, lower=1)
+    _, solution, info = _posv(matrix, right, lower=1)
     if info:
         raise np.linalg.LinAlgError("matrix is not positive definite")
     return solution
@@ -198,7 +199,7 @@ class LMResult(Generic[State]):
 def minimize(
     problem: Problem[State],
     state: State,
-    config: LMConfig = LMConfig(),  # noqa: B008
+    config: LMConfig = LMConfig(),
     callback: Callable[[int, State, float], None] | None = None,
 ) -> LMResult[State]:
     """Levenberg-Marquardt within bounds.

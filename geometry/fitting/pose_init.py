@@ -25,7 +25,7 @@ def weak_perspective_pose(
         model's origin.
     """
     design = np.concatenate([points, np.ones((len(points), 1))], 1)
-    current = weights
+    current, affine = weights, np.zeros((4, 2))
     for _ in range(rounds):
         affine = np.linalg.lstsq(design * current[:, None] ** 0.5, pixels * current[:, None] ** 0.5, rcond=None)[0]
         squared = ((design @ affine - pixels) ** 2).sum(-1)

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-Picture = UInt8[np.ndarray, "height width 3"]
-Points = Float[np.ndarray, "points axes"]  #: x, y and, where there are three columns, depth in the scale of x
+Picture = UInt8[np.ndarray, "_ _ 3"]  #: RGB; sizes differ from call to call
+Points = Float[np.ndarray, "_ _"]  #: x, y and, where there are three columns, depth in the scale of x
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class Square:
 
     def grown(self, factor: float) -> "Square":
         return Square(self.x, self.y, self.side * factor, self.roll)
+
+    def shifted(self, x: float, y: float) -> "Square":
+        return Square(self.x + x, self.y + y, self.side, self.roll)
 
     def turned(self, angle: float) -> "Square":
         return Square(self.x, self.y, self.side, self.roll + angle)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,7 +33,13 @@ class FaceLandmarks:
         left, top, right, bottom = self.box
         return ((right - left) * (bottom - top)) ** 0.5
 
+    def contains(self, x: float, y: float) -> bool:
+        """Whether a pixel position lies in the box."""
+        left, top, right, bottom = self.box
+        return left <= x <= right and top <= y <= bottom
 
+
+@runtime_checkable
 class LandmarkDetector(Protocol):
     """Finds faces and their landmarks. Holds native resources: use it in a `with` block, or call `close`."""
 

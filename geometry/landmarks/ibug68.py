@@ -1,4 +1,4 @@
-"""The 68 points of iBUG / Multi-PIE among MediaPipe's 478, and the 105 that FLAME's MediaPipe embedding uses.
+"""The 68 points of iBUG / Multi-PIE among MediaPipe's 478.
 
 Right and left are the subject's. Order of the 68: jaw from the right ear to the left (0-16), right brow from its
 outer end (17-21), left brow from its inner end (22-26), nose bridge downwards (27-30), nose base from the right

@@ -56,6 +56,6 @@ def _mirror() -> tuple[int, ...]:
 MIRROR: tuple[int, ...] = _mirror()
 
 
-def mirrored(mesh: Float[np.ndarray, "478 3"], width: float) -> Float[np.ndarray, "478 3"]:
+def mirrored(mesh: Float[np.ndarray, "478 3"], width: float | int) -> Float[np.ndarray, "478 3"]:
     """Points of the picture's mirror image from those of a picture `width` pixels wide: x turned, sides swapped."""
     return (mesh * [-1, 1, 1] + [width, 0, 0])[list(MIRROR)]

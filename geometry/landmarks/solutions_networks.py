@@ -4,7 +4,7 @@
 crops of our choosing, as the graph node "FaceLandmarkCpu", and its score comes out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,17 +39,18 @@ class Find:
     square: Square  #: upright by the eyes, 1.5 times the found box: what the mesh wants to look at
     keypoints: Float[np.ndarray, "4 2"]  #: right eye, left eye, nose tip, mouth; pixels
     score: float  #: 0..1
+    finder: str  #: which network saw it: "full range" or "short range"
 
     def scaled(self, factor: float) -> "Find":
         """The same place in a picture `factor` times as large."""
         square = Square(self.square.x * factor, self.square.y * factor, self.square.side * factor, self.square.roll)
-        return Find(square, self.keypoints * factor, self.score)
+        return replace(self, square=square, keypoints=self.keypoints * factor)
 
     def through(self, window: Square, pixels: int) -> "Find":
         """From pixels of the crop `cut(picture, window, pixels)` to pixels of the picture."""
-        ((x, y),) = to_image(np.array([[self.square.x, self.square.y]]), window, pixels)
+        ((x, y),) = to_image(np.array([[self.square.x, self.square.y]]), window, pixels).tolist()
         square = Square(x, y, self.square.side * window.side / pixels, self.square.roll + window.roll)
-        return Find(square, to_image(self.keypoints, window, pixels), self.score)
+        return replace(self, square=square, keypoints=to_image(self.keypoints, window, pixels))
 
 
 class SolutionsNetworks:
@@ -66,7 +67,10 @@ class SolutionsNetworks:
             from mediapipe.python.solution_base import SolutionBase
             from mediapipe.python.solutions.face_detection import FaceDetection
 
-            self._finders: list[Any] = [FaceDetection(min_score, selection) for selection in (1, 0)]
+            self._finders: dict[str, Any] = {
+                "full range": FaceDetection(min_score, 1),
+                "short range": FaceDetection(min_score, 0),
+            }
             self._mesh: Any = SolutionBase(
                 graph_config=_MESH_GRAPH, side_inputs={"attention": True}, outputs=["landmarks", _PRESENCE]
             )
@@ -80,7 +84,7 @@ class SolutionsNetworks:
         """What the full-range and the short-range finder see; one face may come twice."""
         height, width = picture.shape[:2]
         found = []
-        for finder in self._finders:
+        for name, finder in self._finders.items():
             for detection in finder.process(picture).detections or ():
                 location = detection.location_data
                 box = location.relative_bounding_box
@@ -90,7 +94,7 @@ class SolutionsNetworks:
                 right, left = points[:2]
                 roll = float(np.arctan2(left[1] - right[1], left[0] - right[0]))
                 if side > 0:
-                    found.append(Find(Square(x, y, side, roll), points, float(detection.score[0])))
+                    found.append(Find(Square(x, y, side, roll), points, float(detection.score[0]), name))
         return found
 
     def mesh(self, crop: Picture) -> tuple[Float[np.ndarray, "478 3"] | None, float]:
@@ -102,10 +106,14 @@ class SolutionsNetworks:
         points = np.array([(p.x, p.y, p.z) for p in out.landmarks.landmark])
         return points * crop.shape[0], score
 
+    @property
+    def closed(self) -> bool:
+        return self._mesh is None
+
     def close(self) -> None:
         """Free the graphs. Safe to call twice."""
         while self._finders:
-            self._finders.pop().close()
+            self._finders.popitem()[1].close()
         if self._mesh is not None:
             self._mesh.close()
             self._mesh = None

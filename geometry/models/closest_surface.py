@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def closest_points(
     """
     corners = vertices[faces]
     count = min(candidates, len(faces))
-    _, near = cKDTree(corners.mean(1)).query(points, k=count)
+    _, near = KDTree(corners.mean(1)).query(points, k=count)
     near = near.reshape(len(points), count)
     weights = _nearest_weights(points[:, None], corners[near])
     position = (weights[..., None] * corners[near]).sum(-2)

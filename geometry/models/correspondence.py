@@ -21,7 +21,10 @@ from .shape_space import vertex_areas
 _INNER = slice(17, 68)  # of the 68 landmarks; the contour means different things in different models
 _EVIDENCE = 200.0  # residuals of neighbouring vertices are alike: this many count as independent
 _LANDMARK = 0.02  # weight of each landmark; the vertices together have weight 1
-_SCALES = (0.006, 0.004, 0.003, 0.002, 0.002, 0.0015, 0.0015, 0.001, 0.001)  # metres: trust in the surface, per round
+_TRUSTS = (0.006, 0.004, 0.003, 0.002, 0.002, 0.0015, 0.0015, 0.001, 0.001)  # metres, per round: gaps to be closed
+
+#: Scale, rotation, offset.
+Pose = tuple[float, Float[ndarray, "3 3"], Float[ndarray, "3"]]
 
 
 @dataclass(frozen=True)
@@ -58,32 +61,52 @@ def find_correspondence(source: HeadModel, target: HeadModel) -> Correspondence:
     template, basis = _numpy(target.template), _numpy(target.shape_basis)
     marks = _landmark_rows(target, template, basis)
     goal = _numpy(source.landmarks3d(source.template, "68"))[_INNER]
-    shape = np.zeros(basis.shape[-1])
-    hit = None
-    for scale in _SCALES:
-        head = template + basis @ shape
-        s, rotation, offset = similarity(_numpy(target.landmarks3d(torch.from_numpy(head), "68"))[_INNER], goal)
-        if hit is not None:
-            s, rotation, offset = similarity(head[members][good], hit.position[good], importance[good])
-        placed = s * head @ rotation.T + offset
+
+    def project(shape: Float[ndarray, "k"], pose: Pose) -> _Projection:
+        scale, rotation, offset = pose
+        placed = scale * (template + basis @ shape) @ rotation.T + offset
         hit = closest_points(placed[members], surface, faces)
         normal = _normals_at(hit, faces, normals)
-        own = vertex_normals(placed, own_faces)[members]
         gap = ((hit.position - placed[members]) * normal).sum(1)
-        good = ((own * normal).sum(1) > 0.5) & (np.abs(gap) < 0.02)
+        agree = (vertex_normals(placed, own_faces)[members] * normal).sum(1) > 0.5
+        return _Projection(placed[members], hit, normal, gap, agree & (np.abs(gap) < 0.02))
+
+    shape = np.zeros(basis.shape[-1])
+    pose = similarity(marks[0], goal)
+    found = project(shape, pose)
+    for trust in _TRUSTS:
+        scale, rotation, offset = pose
+        good = found.good
         shape = _bend(
-            shape, basis[members][good], (normal @ rotation)[good], gap[good] / s, importance[good], marks,
-            ((goal - offset) @ rotation / s), scale,
-        )  # fmt: skip
-    keep = good & (np.linalg.norm(hit.position - placed[members], axis=1) < 0.006)
-    corners = faces[hit.face[keep]]
-    share = importance[keep] / importance[keep].sum()
+            shape,
+            basis[members][good],
+            (found.normal @ rotation)[good],
+            found.gap[good] / scale,
+            importance[good],
+            marks,
+            (goal - offset) @ rotation / scale,
+            trust,
+        )
+        pose = similarity((template + basis @ shape)[members][good], found.hit.position[good], importance[good])
+        found = project(shape, pose)
+    keep = found.good & (np.linalg.norm(found.hit.position - found.placed, axis=1) < 0.006)
     return Correspondence(
         members[torch.from_numpy(keep)],
-        torch.from_numpy(corners),
-        torch.from_numpy(hit.weights[keep]),
-        torch.from_numpy(share),
+        torch.from_numpy(faces[found.hit.face[keep]]),
+        torch.from_numpy(found.hit.weights[keep]),
+        torch.from_numpy(importance[keep] / importance[keep].sum()),
     )
+
+
+@dataclass(frozen=True)
+class _Projection:
+    """The target's face, laid on the source's surface."""
+
+    placed: Float[ndarray, "n 3"]
+    hit: SurfacePoints
+    normal: Float[ndarray, "n 3"]  #: of the source there
+    gap: Float[ndarray, "n"]  #: along that normal, metres
+    good: Bool[ndarray, "n"]  #: near, and facing the same way
 
 
 def _bend(
@@ -94,15 +117,18 @@ def _bend(
     importance: Float[ndarray, "n"],
     marks: tuple[Float[ndarray, "m 3"], Float[ndarray, "m 3 k"]],
     goal: Float[ndarray, "m 3"],
-    scale: float,
+    trust: float,
 ) -> Float[ndarray, "k"]:
     """One Gauss-Newton step of β: vertices move along the surface normal, landmarks to their goals, |β| stays small."""
-    rows = np.einsum("nc,nck->nk", normal, basis) * np.sqrt(importance * _EVIDENCE)[:, None] / scale
-    right = (gap + np.einsum("nc,nck,k->n", normal, basis, shape)) * np.sqrt(importance * _EVIDENCE) / scale
-    mark_rows = (marks[1] * np.sqrt(_LANDMARK * _EVIDENCE) / (2 * scale)).reshape(-1, len(shape))
-    mark_right = ((goal - marks[0]) * np.sqrt(_LANDMARK * _EVIDENCE) / (2 * scale)).ravel()
-    normal_matrix = rows.T @ rows + mark_rows.T @ mark_rows + np.eye(len(shape))
-    return np.linalg.solve(normal_matrix, rows.T @ right + mark_rows.T @ mark_right)
+    weight = np.sqrt(importance * _EVIDENCE) / trust
+    rows = np.einsum("nc,nck->nk", normal, basis)
+    right = weight * (gap + rows @ shape)
+    rows = weight[:, None] * rows
+    mark_weight = np.sqrt(_LANDMARK * _EVIDENCE) / (2 * trust)
+    mark_rows = mark_weight * marks[1].reshape(-1, len(shape))
+    mark_right = mark_weight * (goal - marks[0]).ravel()
+    matrix = rows.T @ rows + mark_rows.T @ mark_rows + np.eye(len(shape))
+    return np.linalg.solve(matrix, rows.T @ right + mark_rows.T @ mark_right)
 
 
 def face_mask(model: HeadModel) -> Bool[ndarray, "verts"]:
@@ -119,7 +145,7 @@ def face_mask(model: HeadModel) -> Bool[ndarray, "verts"]:
 
 def similarity(
     points: Float[ndarray, "n 3"], goals: Float[ndarray, "n 3"], weights: Float[ndarray, "n"] | None = None
-) -> tuple[float, Float[ndarray, "3 3"], Float[ndarray, "3"]]:
+) -> Pose:
     """Scale, rotation and offset with goal ≈ scale · rotation · point + offset (Umeyama 1991)."""
     w = np.full(len(points), 1 / len(points)) if weights is None else weights / weights.sum()
     a, b = w @ points, w @ goals

@@ -14,7 +14,7 @@ from numpy import ndarray
 from scipy.linalg import eigh
 
 #: (length scale, standard deviation) in metres of the sum of Gaussian kernels.
-SCALES = ((0.060, 0.0030), (0.030, 0.0016), (0.015, 0.0008))
+SCALES = ((0.080, 0.0016), (0.035, 0.0010), (0.015, 0.0005))
 SYMMETRIC_SHARE = 0.9  # of the variance
 
 

@@ -95,6 +95,7 @@ def load_flame(
         regions=(_read_masks(masks, len(eyes)) if masks is not None else {}) | {"eyes": eyes},
         part_names=("skin", "eyes"),
         face_parts=eyes[faces].all(-1).long(),
+        joints_follow_expression=True,
     )
 
 

@@ -6,7 +6,8 @@ same arrays, which `save_ict` writes and which loads a hundred times faster.
     mesh = neutral + sum β_i identity_i + sum ψ_j expression_j      (β ~ N(0, 1), ψ in 0..1)
 
 The model has no joints of its own; `ict_rig` derives them. Its texture coordinates fill eight unit squares, some of
-them twice; `ict_atlas` packs them into one.
+them twice; `ict_atlas` packs them into one. All vertices are kept, so indices are upstream's, but the clear films
+over the eyes are not drawn.
 """
 
 import json
@@ -105,7 +106,9 @@ def save_ict(arrays: IctArrays, path: Path) -> None:
 def ict_model(arrays: IctArrays) -> HeadModel:
     """The arrays as a head model."""
     neutral = arrays.neutral * _METRES
-    faces, polygon = fan(arrays.polygons)
+    part = part_of_polygon()
+    drawn = part >= 0
+    faces, polygon = fan(arrays.polygons[drawn])
     uvs, uv_polygons = pack_uvs(arrays.uvs, arrays.uv_polygons)
     jaw_open = arrays.expressions[arrays.expression_names.index("jawOpen")] * _METRES
     rig = ict_rig(neutral, jaw_open)
@@ -123,11 +126,11 @@ def ict_model(arrays: IctArrays) -> HeadModel:
         license=MIT,
         joint_names=JOINTS,
         uvs=_float(uvs),
-        uv_faces=torch.from_numpy(fan(uv_polygons)[0]),
+        uv_faces=torch.from_numpy(fan(uv_polygons[drawn])[0]),
         landmarks={"68": _vertex_landmarks(faces, arrays.landmarks)},
         regions={name: torch.from_numpy(mask) for name, mask in _regions(neutral).items()},
         part_names=PARTS,
-        face_parts=torch.from_numpy(part_of_polygon()[polygon]),
+        face_parts=torch.from_numpy(part[drawn][polygon]),
         expression_bounds=torch.tensor([[0.0, 1.0]]).repeat(len(names), 1),
         expression_std=torch.full((len(names),), 0.3),
     )

@@ -53,7 +53,7 @@ def ict_rig(neutral: Float[ndarray, "verts 3"], jaw_open: Float[ndarray, "verts 
             _predict(neutral, regions["sclera_right"], _sphere_centre(neutral[regions["sclera_right"]])),
         ]
     )
-    head = _head_share(neutral, skin)
+    head = _head_share(neutral)
     jaw = _jaw_share(neutral - hinge, jaw_open, rotation)
     jaw[regions["lower_teeth"]], jaw[regions["upper_teeth"]] = 1.0, 0.0
     weights = np.stack([1 - head, head * (1 - jaw), head * jaw, 0 * head, 0 * head], 1)
@@ -84,13 +84,14 @@ def _jaw_share(
     return np.clip((rigid * moves).sum(1) / reach, 0, 1)
 
 
-def _head_share(neutral: Float[ndarray, "verts 3"], skin: Bool[ndarray, "verts"]) -> Float[ndarray, "verts"]:
-    """0 at the bottom of the neck, 1 from the underside of the chin up.
+def _head_share(neutral: Float[ndarray, "verts 3"]) -> Float[ndarray, "verts"]:
+    """0 at the cut through the bottom of the neck, 1 from the underside of the chin up.
 
-    Heights count from the plane through the cut, which slopes down to the front (0.39 m per m).
+    Heights count from the plane y = -0.392 z - 0.166 m, which slopes down to the front; no vertex of the cut lies
+    more than 19 mm above it.
     """
     height = neutral[:, 1] + 0.392 * neutral[:, 2]
-    bottom = height[skin].min()
+    bottom = -0.166 + 0.019
     top = np.percentile(height[vertex_regions()["narrow_face"]], 1) - 0.01
     ramp = np.clip((height - bottom) / (top - bottom), 0, 1)
     return ramp * ramp * (3 - 2 * ramp)

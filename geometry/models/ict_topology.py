@@ -46,7 +46,6 @@ PARTS = (
     "lower_teeth",
     "left_eye",
     "right_eye",
-    "eye film",
     "lashes",
 )
 
@@ -84,8 +83,11 @@ def piece_names() -> tuple[str, ...]:
 
 
 def part_of_polygon() -> Int[ndarray, "polygons"]:
-    """Which of `PARTS` each polygon belongs to; lacrimal fluid, blend and occlusion meshes are "eye film"."""
-    of_piece = np.array([PARTS.index(_PART_OF_PIECE.get(name, "eye film")) for name in piece_names()])
+    """Which of `PARTS` each polygon belongs to; -1 for the clear films over the eyes.
+
+    Lacrimal fluid, blend and occlusion meshes need a shader that sees through them; drawn plainly they hide the eyes.
+    """
+    of_piece = np.array([PARTS.index(_PART_OF_PIECE[name]) if name in _PART_OF_PIECE else -1 for name in piece_names()])
     parts = of_piece[piece_of_polygon()]
     lower = (parts == PARTS.index("upper_teeth")) & (np.arange(POLYGONS) >= _LOWER_TEETH_POLYGON)
     parts[lower] = PARTS.index("lower_teeth")

@@ -62,6 +62,7 @@ def embed_landmarks(model: HeadModel, detector: LandmarkDetector) -> LandmarkEmb
             faces = detector.detect(image)
             if faces:
                 lifted, squareness = _lift(faces[0].points, positions, seen)
+                squareness = squareness * _towards_camera(view)
                 total += lifted * squareness
                 weight += squareness
     if (weight < 0.3).sum() > 10:
@@ -114,6 +115,15 @@ def _groups(model: HeadModel) -> Int[Tensor, "faces"]:
         if name in model.regions:
             group[model.regions[name][corners].any(1)] = 2
     return group
+
+
+def _towards_camera(view: Camera) -> Float[Tensor, "478 1"]:
+    """0 for points of the averted half of a turned face, whose outline the network puts on the visible edge; else 1."""
+    place = torch.arange(POINTS)
+    side = torch.sign(torch.tensor(MIRROR) - place)  # right-hand points have the smaller number of a pair: +1
+    centre = -view.R.mT @ view.t
+    averted = side * torch.sign(centre[0]) * (centre[0].abs() > 0.05 * centre.norm())
+    return (averted <= 0).float()[:, None]
 
 
 def _wanted_groups() -> Int[Tensor, "478"]:

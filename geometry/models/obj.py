@@ -16,7 +16,7 @@ class ObjMesh:
     vertices: Float[np.ndarray, "verts 3"]
     uvs: Float[np.ndarray, "texcoords 2"]  #: v up
     polygons: Int[np.ndarray, "polygons corners"]
-    uv_polygons: Int[np.ndarray, "polygons corners"]
+    uv_polygons: Int[np.ndarray, "uv_polygons corners"]
     materials: tuple[str, ...]  #: material of each polygon; "" where none is set
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy.linalg import eigh
 
 
 def align_rigidly(
@@ -31,6 +32,9 @@ def principal_components(
 ) -> tuple[Float[ndarray, "verts 3"], Float[ndarray, "verts 3 components"], Float[ndarray, "components"]]:
     """Mean and basis (per standard deviation), by the Gram matrix of weighted samples; and explained variances.
 
+    A component's sign is free; the one is taken whose large displacements point to positive axes, so that codes mean
+    the same wherever the basis was made.
+
     Args:
         heads: samples in correspondence.
         weights: importance of each vertex in the inner product, e.g. its surface area.
@@ -41,10 +45,11 @@ def principal_components(
     centred = (heads - mean).reshape(count, -1).astype(np.float32)
     scaled = centred * np.repeat(np.sqrt(weights), 3).astype(np.float32)
     gram = (scaled @ scaled.T).astype(np.float64) / (count - 1)
-    values, vectors = np.linalg.eigh(gram)
-    values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
+    values, vectors = eigh(gram, subset_by_index=(count - components, count - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
     # Coefficients of the samples have unit variance; the basis is their regression onto the samples.
     basis = centred.T @ (vectors / np.sqrt(count - 1)).astype(np.float32)
+    basis *= np.where((basis**3).sum(0) < 0, -1, 1)
     return mean, basis.reshape(verts, 3, components).astype(float), values
 
 

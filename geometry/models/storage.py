@@ -35,6 +35,7 @@ def write_model(model: HeadModel, path: Path) -> None:
         "parents": model.parents,
         "joint_names": model.joint_names,
         "part_names": model.part_names,
+        "joints_follow_expression": model.joints_follow_expression,
         "license": [model.license.name, model.license.commercial, model.license.url],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +78,7 @@ def read_model(path: Path) -> HeadModel:
         parents=tuple(meta["parents"]),
         joint_names=tuple(meta["joint_names"]),
         part_names=tuple(meta["part_names"]),
+        joints_follow_expression=meta.get("joints_follow_expression", False),
         license=License(*meta["license"]),
         landmarks=landmarks,
         contour=contour,

@@ -1,6 +1,7 @@
 """Differentiable mesh rasteriser: `rasterize`, then `interpolate`, shade, sample textures, `antialias`."""
 
 from .antialias import antialias as antialias
+from .closest import closest_point as closest_point
 from .native import RasterError as RasterError
 from .raster import Raster as Raster
 from .raster import interpolate as interpolate

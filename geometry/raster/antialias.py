@@ -44,10 +44,10 @@ def antialias(
         raise RasterError(f"points must have shape ({image.shape[0]}, verts, 4), got {tuple(points.shape)}")
     faces = checked_faces(faces, points)
     return ops.antialias(
-        image.contiguous(),
-        points.contiguous(),
+        image,
+        points,
         faces,
-        raster.face.contiguous(),
-        raster.depth.detach().contiguous(),
+        raster.face,
+        raster.depth.detach(),
         near,
     )

@@ -1,5 +1,7 @@
 """The compiled modules: which one serves a tensor, and what their status codes mean."""
 
+from functools import cache
+from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -16,8 +18,9 @@ class RasterError(HeadlabError, ValueError):
 
 _MESSAGES = {
     1: "faces hold an index outside 0..verts-1; use vertex indices, and rows of three -1 for padding",
-    2: "points hold NaN or infinity; check the camera and the vertices before rasterising",
+    2: "points or vertices hold NaN or infinity; check the camera and the vertices first",
     3: "the raster names a face that the given faces do not have; pass the faces that were rasterised",
+    5: "the mesh has no faces; a closest point needs at least one",
     4: "not enough memory for this picture; lower the size or the batch",
 }
 
@@ -28,16 +31,17 @@ def module_for(tensor: Tensor) -> ModuleType:
     Raises:
         RasterError: that module was not built, or there is none for the device.
     """
-    kind = tensor.device.type
-    if kind == "cpu":
-        try:
-            from .. import _native
-        except ImportError as error:
-            raise RasterError(
-                f"headlab's compiled module is missing ({error}); build it with: {BUILD}"
-            ) from error
-        return _native
-    raise RasterError(f"no rasteriser for device {kind!r} in this build; move the tensors to the CPU")
+    return _load(tensor.device.type)
+
+
+@cache
+def _load(kind: str) -> ModuleType:
+    if kind != "cpu":
+        raise RasterError(f"no rasteriser for device {kind!r} in this build; move the tensors to the CPU")
+    try:
+        return import_module(".._native", __package__)
+    except ImportError as error:
+        raise RasterError(f"headlab's compiled module is missing ({error}); build it with: {BUILD}") from error
 
 
 def check(status: int) -> None:

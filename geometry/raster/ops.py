@@ -16,7 +16,7 @@ def rasterize(
     shape = (points.shape[0], height, width, layers)
     face = points.new_empty(shape, dtype=torch.int32)
     bary, depth = points.new_empty((*shape, 3)), points.new_empty(shape)
-    native = module_for(points)
+    native, points, faces = module_for(points), points.contiguous(), faces.contiguous()
     check(native.rasterize(points, faces, height, width, layers, near, cull, threads(), face, bary, depth))
     return face, bary, depth
 
@@ -32,15 +32,17 @@ def _(points, faces, height, width, near, cull, layers):
 def rasterize_backward(
     points: Tensor, faces: Tensor, face: Tensor, grad_bary: Tensor | None, grad_depth: Tensor | None
 ) -> Tensor:
-    grad = torch.empty_like(points)
-    native = module_for(points)
+    native, points, faces, face = module_for(points), points.contiguous(), faces.contiguous(), face.contiguous()
+    grad_bary = None if grad_bary is None else grad_bary.contiguous()
+    grad_depth = None if grad_depth is None else grad_depth.contiguous()
+    grad = points.new_empty(points.shape)
     check(native.rasterize_backward(points, faces, threads(), face, grad_bary, grad_depth, grad))
     return grad
 
 
 @rasterize_backward.register_fake
 def _(points, faces, face, grad_bary, grad_depth):
-    return torch.empty_like(points)
+    return points.new_empty(points.shape)
 
 
 def _rasterize_context(ctx, inputs, output):
@@ -52,8 +54,6 @@ def _rasterize_backward(ctx, _grad_face, grad_bary, grad_depth):
     points, faces, face = ctx.saved_tensors
     if not ctx.needs_input_grad[0] or (grad_bary is None and grad_depth is None):
         return None, None, None, None, None, None, None
-    grad_bary = None if grad_bary is None else grad_bary.contiguous()
-    grad_depth = None if grad_depth is None else grad_depth.contiguous()
     grad = rasterize_backward(points, faces, face, grad_bary, grad_depth)
     return grad, None, None, None, None, None, None
 
@@ -64,7 +64,8 @@ rasterize.register_autograd(_rasterize_backward, setup_context=_rasterize_contex
 @torch.library.custom_op("headlab::interpolate", mutates_args=())
 def interpolate(attributes: Tensor, faces: Tensor, face: Tensor, bary: Tensor) -> Tensor:
     out = attributes.new_empty((*face.shape, attributes.shape[-1]))
-    check(module_for(attributes).interpolate(attributes, faces, threads(), face, bary, out))
+    native, attributes, faces = module_for(attributes), attributes.contiguous(), faces.contiguous()
+    check(native.interpolate(attributes, faces, threads(), face.contiguous(), bary.contiguous(), out))
     return out
 
 
@@ -77,14 +78,11 @@ def _(attributes, faces, face, bary):
 def interpolate_backward(
     attributes: Tensor, faces: Tensor, face: Tensor, bary: Tensor, grad: Tensor, to_attributes: bool, to_bary: bool
 ) -> tuple[Tensor, Tensor]:
-    grad_attributes = torch.empty_like(attributes) if to_attributes else None
-    grad_bary = torch.empty_like(bary) if to_bary else None
-    native = module_for(attributes)
-    check(
-        native.interpolate_backward(
-            attributes, faces, threads(), face, bary, grad, grad_attributes, grad_bary
-        )
-    )
+    grad_attributes = attributes.new_empty(attributes.shape) if to_attributes else None
+    grad_bary = bary.new_empty(bary.shape) if to_bary else None
+    native, attributes, faces = module_for(attributes), attributes.contiguous(), faces.contiguous()
+    face, bary, grad = face.contiguous(), bary.contiguous(), grad.contiguous()
+    check(native.interpolate_backward(attributes, faces, threads(), face, bary, grad, grad_attributes, grad_bary))
     none = attributes.new_empty(0)
     return none if grad_attributes is None else grad_attributes, none.clone() if grad_bary is None else grad_bary
 
@@ -92,8 +90,8 @@ def interpolate_backward(
 @interpolate_backward.register_fake
 def _(attributes, faces, face, bary, grad, to_attributes, to_bary):
     return (
-        torch.empty_like(attributes) if to_attributes else attributes.new_empty(0),
-        torch.empty_like(bary) if to_bary else attributes.new_empty(0),
+        attributes.new_empty(attributes.shape) if to_attributes else attributes.new_empty(0),
+        bary.new_empty(bary.shape) if to_bary else attributes.new_empty(0),
     )
 
 
@@ -105,7 +103,7 @@ def _interpolate_backward(ctx, grad):
     attributes, faces, face, bary = ctx.saved_tensors
     to_attributes, to_bary = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
     grad_attributes, grad_bary = interpolate_backward(
-        attributes, faces, face, bary, grad.contiguous(), to_attributes, to_bary
+        attributes, faces, face, bary, grad, to_attributes, to_bary
     )
     return grad_attributes if to_attributes else None, None, None, grad_bary if to_bary else None
 
@@ -115,14 +113,15 @@ interpolate.register_autograd(_interpolate_backward, setup_context=_interpolate_
 
 @torch.library.custom_op("headlab::antialias", mutates_args=())
 def antialias(image: Tensor, points: Tensor, faces: Tensor, face: Tensor, depth: Tensor, near: float) -> Tensor:
-    out = torch.empty_like(image)
-    check(module_for(image).antialias(points, faces, near, threads(), face, depth, image, out))
+    out = image.new_empty(image.shape)
+    native, image, points, faces = module_for(image), image.contiguous(), points.contiguous(), faces.contiguous()
+    check(native.antialias(points, faces, near, threads(), face.contiguous(), depth.contiguous(), image, out))
     return out
 
 
 @antialias.register_fake
 def _(image, points, faces, face, depth, near):
-    return torch.empty_like(image)
+    return image.new_empty(image.shape)
 
 
 @torch.library.custom_op("headlab::antialias_backward", mutates_args=())
@@ -137,14 +136,11 @@ def antialias_backward(
     to_image: bool,
     to_points: bool,
 ) -> tuple[Tensor, Tensor]:
-    grad_image = torch.empty_like(image) if to_image else None
-    grad_points = torch.empty_like(points) if to_points else None
-    native = module_for(image)
-    check(
-        native.antialias_backward(
-            points, faces, near, threads(), face, depth, image, grad, grad_image, grad_points
-        )
-    )
+    grad_image = image.new_empty(image.shape) if to_image else None
+    grad_points = points.new_empty(points.shape) if to_points else None
+    native, image, points, faces = module_for(image), image.contiguous(), points.contiguous(), faces.contiguous()
+    face, depth, grad = face.contiguous(), depth.contiguous(), grad.contiguous()
+    check(native.antialias_backward(points, faces, near, threads(), face, depth, image, grad, grad_image, grad_points))
     return (
         image.new_empty(0) if grad_image is None else grad_image,
         image.new_empty(0) if grad_points is None else grad_points,
@@ -154,8 +150,8 @@ def antialias_backward(
 @antialias_backward.register_fake
 def _(image, points, faces, face, depth, near, grad, to_image, to_points):
     return (
-        torch.empty_like(image) if to_image else image.new_empty(0),
-        torch.empty_like(points) if to_points else image.new_empty(0),
+        image.new_empty(image.shape) if to_image else image.new_empty(0),
+        points.new_empty(points.shape) if to_points else image.new_empty(0),
     )
 
 
@@ -166,10 +162,55 @@ def _antialias_context(ctx, inputs, output):
 
 def _antialias_backward(ctx, grad):
     to_image, to_points = ctx.needs_input_grad[:2]
-    grad_image, grad_points = antialias_backward(
-        *ctx.saved_tensors, ctx.near, grad.contiguous(), to_image, to_points
-    )
+    grad_image, grad_points = antialias_backward(*ctx.saved_tensors, ctx.near, grad, to_image, to_points)
     return grad_image if to_image else None, grad_points if to_points else None, None, None, None, None
 
 
 antialias.register_autograd(_antialias_backward, setup_context=_antialias_context)
+
+
+@torch.library.custom_op("headlab::closest_point", mutates_args=())
+def closest_point(vertices: Tensor, faces: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    face = points.new_empty(points.shape[:-1], dtype=torch.int32)
+    bary = points.new_empty(points.shape)
+    native, vertices, faces = module_for(points), vertices.contiguous(), faces.contiguous()
+    check(native.closest_point(vertices, faces, threads(), points.contiguous(), face, bary))
+    return face, bary
+
+
+@closest_point.register_fake
+def _(vertices, faces, points):
+    return points.new_empty(points.shape[:-1], dtype=torch.int32), points.new_empty(points.shape)
+
+
+@torch.library.custom_op("headlab::vertex_normals", mutates_args=())
+def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    out = vertices.new_empty(vertices.shape)
+    native, vertices, faces = module_for(vertices), vertices.contiguous(), faces.contiguous()
+    check(native.vertex_normals(vertices, faces, threads(), out))
+    return out
+
+
+@vertex_normals.register_fake
+def _(vertices, faces):
+    return vertices.new_empty(vertices.shape)
+
+
+@torch.library.custom_op("headlab::vertex_normals_backward", mutates_args=())
+def vertex_normals_backward(vertices: Tensor, faces: Tensor, grad: Tensor) -> Tensor:
+    out = vertices.new_empty(vertices.shape)
+    native, vertices, faces = module_for(vertices), vertices.contiguous(), faces.contiguous()
+    check(native.vertex_normals_backward(vertices, faces, threads(), grad.contiguous(), out))
+    return out
+
+
+@vertex_normals_backward.register_fake
+def _(vertices, faces, grad):
+    return vertices.new_empty(vertices.shape)
+
+
+def _normals_backward(ctx, grad):
+    return vertex_normals_backward(*ctx.saved_tensors, grad), None
+
+
+vertex_normals.register_autograd(_normals_backward, setup_context=_interpolate_context)

@@ -1,4 +1,4 @@
-"""The rasteriser in plain torch: slow, obvious, on any device and in any precision. What tests compare the native one with.
+"""The rasteriser in plain torch: slow, obvious, on any device, in any precision. Tests compare the native one with it.
 
 Coverage and depth order are decided in float64, one face after the other; weights and depth follow from the winning
 face by differentiable torch operations.
@@ -39,7 +39,7 @@ def weights(
 
     Solves sum_i b_i (x_i, y_i, w_i) ~ (u, v, 1), sum_i b_i = 1 by cross products.
     """
-    batch, height, width, _ = face.shape
+    _, height, width, _ = face.shape
     hit = face >= 0
     corners = _corners(points, faces, face)
     v, u = torch.meshgrid(

@@ -1,8 +1,9 @@
 """Rasterise triangle meshes and interpolate their attributes, differentiably.
 
-Screen: u right, v down, pixel (row i, column j) has its centre at (j + 0.5, i + 0.5). A triangle covers the pixels whose
-centres lie inside it; centres exactly on an edge belong to the triangle below a top edge or right of a left edge, so that
-meshes are watertight. The nearest depth wins, then the smaller face index. Faces without area on screen are not drawn.
+Screen: u right, v down, pixel (row i, column j) has its centre at (j + 0.5, i + 0.5). A triangle covers the pixels
+whose centres lie inside it; centres exactly on an edge belong to the triangle below a top edge or right of a left edge,
+so that meshes are watertight. The nearest depth wins, then the smaller face index. Faces without area on screen are not
+drawn.
 """
 
 from dataclasses import dataclass
@@ -80,9 +81,10 @@ def rasterize(
     if backend == "torch":
         face, bary, depth = oracle.rasterize(points, faces, (height, width), near, cull, layers)
     else:
-        face, bary, depth = ops.rasterize(points.contiguous(), faces, height, width, near, cull, layers)
+        face, bary, depth = ops.rasterize(points, faces, height, width, near, cull, layers)
     if layers == 1:
-        face, bary, depth = face[..., 0], bary[..., 0, :], depth[..., 0]
+        # squeeze, not indexing: its gradient is a view as well
+        face, bary, depth = face.squeeze(3), bary.squeeze(3), depth.squeeze(3)
     return Raster(face, bary, depth)
 
 
@@ -116,11 +118,11 @@ def interpolate(
     faces = checked_faces(faces, attributes, batch)
     if backend == "torch":
         return oracle.interpolate(raster.face, raster.bary, attributes, faces)
-    return ops.interpolate(attributes.contiguous(), faces, raster.face.contiguous(), raster.bary.contiguous())
+    return ops.interpolate(attributes, faces, raster.face, raster.bary)
 
 
 def checked_faces(faces: Tensor, points: Tensor, batch: int | None = None) -> Tensor:
-    """Contiguous int32 or int64 faces of a sensible shape on the points' device; the values are checked natively."""
+    """int32 or int64 faces of a sensible shape on the points' device; the values are checked natively."""
     batch = points.shape[0] if batch is None else batch
     if faces.dtype not in (torch.int32, torch.int64):
         raise RasterError(f"faces must be int32 or int64, got {faces.dtype}")
@@ -128,4 +130,4 @@ def checked_faces(faces: Tensor, points: Tensor, batch: int | None = None) -> Te
         raise RasterError(f"faces must have shape (faces, 3) or ({batch}, faces, 3), got {tuple(faces.shape)}")
     if faces.device != points.device:
         raise RasterError(f"faces are on {faces.device} but the vertices are on {points.device}; move one")
-    return faces.contiguous()
+    return faces

@@ -6,6 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from . import ops
+from .native import RasterError
+from .raster import checked_faces
+
 # Real spherical harmonics up to degree 2, in DECA's order, times the cosine lobe's factors pi, 2 pi / 3, pi / 4
 # (Ramamoorthi and Hanrahan, "An efficient representation for irradiance environment maps", 2001).
 _C0 = 1 / math.sqrt(4 * math.pi)  # DECA leaves out the factor pi here; its trained lights expect that
@@ -21,18 +25,23 @@ def vertex_normals(
     """Unit normals, the mean of the adjacent faces' normals weighted by area; 0 at vertices without any area.
 
     They point to the side from which faces look counter-clockwise.
+
+    Args:
+        vertices: float32 or float64; leading axes are free.
+        faces: vertex indices, shared by all; rows of three -1 are padding.
+
+    Raises:
+        RasterError: (a ValueError) wrong shapes or types, or face indices out of range.
     """
-    flat = vertices.reshape(-1, *vertices.shape[-2:])
-    index = faces.long()
-    a, b, c = flat[:, index[:, 0]], flat[:, index[:, 1]], flat[:, index[:, 2]]
-    area = torch.linalg.cross(b - a, c - a)
-    total = torch.zeros_like(flat)
-    for corner in range(3):
-        total = total.index_add(1, index[:, corner], area)
-    length = torch.linalg.vector_norm(total, dim=-1, keepdim=True)
-    # Tiny but real triangles keep their normal: only an exact zero is left alone.
-    unit = total / torch.where(length > 0, length, 1)
-    return unit.reshape(vertices.shape)
+    if vertices.shape[-1:] != (3,) or vertices.ndim < 2 or vertices.dtype not in (torch.float32, torch.float64):
+        raise RasterError(
+            "vertices must be float32 or float64 of shape (..., verts, 3), "
+            f"got {vertices.dtype} {tuple(vertices.shape)}"
+        )
+    if faces.ndim != 2:
+        raise RasterError(f"faces must have shape (faces, 3), got {tuple(faces.shape)}")
+    flat = vertices.reshape(vertices.shape[:-2].numel(), *vertices.shape[-2:])
+    return ops.vertex_normals(flat, checked_faces(faces, flat)).reshape(vertices.shape)
 
 
 def sh_basis(normals: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 9"]:

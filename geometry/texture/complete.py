@@ -8,8 +8,13 @@ from torch.nn.functional import avg_pool2d, interpolate
 from ..models.head_model import HeadModel
 from ..raster import Raster, sample_texture
 from .unwrap import Unwrapped
+from .uv_raster import to_uv
 
 _MIRROR_TRUST = 0.5  # of a mirrored texel against a seen one
+#: Bounds on the spread of skin about its median: log brightness, log red / green, log green / blue.
+_SPREAD = ((0.12, 0.04, 0.04), (0.20, 0.07, 0.07))
+_NOT_SKIN = ("eyes", "lips", "teeth", "tongue", "mouth")
+_STRANGE = 2.0  # deviations from which a texel is doubted; at half as many more it is not skin
 _FULL_TRUST = 0.25  # weight above which a seen texel is taken as it is
 
 
@@ -20,6 +25,35 @@ def merge(photos: list[Unwrapped]) -> Unwrapped:
     share = share / share.sum(0, keepdim=True).clamp(min=1e-9)
     colour = (torch.stack([photo.colour for photo in photos]) * share[:, None]).sum(0)
     return Unwrapped(colour, weights.amax(0))
+
+
+def without_strangers(
+    model: HeadModel, uv_raster: Raster, seen: Unwrapped, expected: Float[Tensor, "3 size size"]
+) -> Unwrapped:
+    """Distrust skin texels of the neck, the ears and the sides of the head that are not of this person's colour.
+
+    There, and where the face is seen at a slant, hair, collars and background meet the head. The middle of the face tells what the skin looks like (as a ratio
+    to the expected albedo); it is itself left alone, glasses and beards being part of the likeness, and so is the scalp.
+    """
+    if not {"face", "scalp"} <= set(model.regions):
+        return seen
+    inner = torch.stack([model.regions[name] for name in _NOT_SKIN if name in model.regions]).any(0)
+    masks = torch.stack([x.float() for x in (model.regions["face"], model.regions["scalp"], inner)], 1)
+    face, scalp, inner = to_uv(uv_raster, model, masks).unbind(-1)
+    skin = face * (1 - inner) * seen.weight
+    red, green, blue = torch.log(seen.colour.clamp(0.02, 1) / expected.clamp(0.02, 1))
+    # Brightness varies with shadows, hue hardly at all.
+    ratio = torch.stack([(red + green + blue) / 3, red - green, green - blue])
+    core = ratio[:, skin > 0.3]
+    if core.shape[1] < 100:
+        return seen
+    middle = core.median(1).values[:, None, None]
+    spread = 1.4826 * (core - middle[:, :, 0]).abs().median(1).values
+    spread = torch.minimum(torch.maximum(spread, ratio.new_tensor(_SPREAD[0])), ratio.new_tensor(_SPREAD[1]))
+    strange = ((ratio - middle) / spread[:, None, None]).abs().amax(0)
+    trust = (1 - (strange - _STRANGE) / _STRANGE * 2).clamp(0, 1)
+    kept = torch.maximum(torch.maximum(face * ((seen.weight - 0.2) / 0.2).clamp(0, 1), scalp), inner)
+    return Unwrapped(seen.colour, seen.weight * torch.lerp(trust, torch.ones(()), kept))
 
 
 def complete(

@@ -72,7 +72,8 @@ def face_parts(model: HeadModel) -> dict[str, Float[Tensor, "verts"]]:
     nose_height = eye_height + 0.62 * (mouth[1] - eye_height)
     face = regions["face"]
     beard = _edge(nose_height - v[:, 1], 0.01) * face * (1 - lips)
-    scalp = regions.get("scalp", none)
+    # Hair ends at the nape, softly, about as low as the ears reach.
+    scalp = regions.get("scalp", none) * _edge(v[:, 1] + 0.032, 0.012)
     nose = torch.exp(-(((v - v[v[:, 2].argmax()]) / 0.014) ** 2).sum(1))
     cheek = sum(
         torch.exp(-(((v[:, :2] - torch.tensor([s * 0.038, float(nose_height) + 0.004])) / 0.018) ** 2).sum(1))

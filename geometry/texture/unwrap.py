@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, max_pool2d, normalize
 
@@ -15,6 +16,7 @@ from .uv_raster import to_uv
 
 _TOLERANCE = 0.0025  # metres a surface point may lie behind the visible one and still count as visible
 _GRAZING = 0.12  # cosine below which a texel is not taken
+_RIM = 0.03  # of the head's width: how far the silhouette is distrusted
 _DARKEST = 0.25  # shading below this is not divided out: it would only bring up noise
 
 
@@ -46,7 +48,7 @@ def unwrap(
 
     Returns:
         Albedo and weight per texel. The weight is the cosine of the viewing angle, squared, and 0 for texels that are
-        hidden, grazing, outside the photo or within two pixels of the head's silhouette.
+        hidden, grazing, outside the photo or at the head's silhouette.
     """
     vertices = model.vertices(code)
     texels = to_uv(uv_raster, model, torch.cat([vertices, vertex_normals(vertices, model.faces)], 1))
@@ -61,7 +63,7 @@ def unwrap(
     seen = rasterize(camera.to_homogeneous(vertices)[None], model.faces, camera.size)
     # The farthest depth among neighbours: a texel is visible if it is no deeper than the surface around its pixel.
     far = max_pool2d(torch.where(seen.mask, seen.depth, 0.0)[None], 3, 1, 1)
-    inside = 1 - max_pool2d((~seen.mask).float()[None], 5, 1, 2)
+    inside = _inside(seen.mask[0])[None, None]
     if trusted is not None:
         inside = inside * trusted
     grid = (pixel / pixel.new_tensor([width, height]) * 2 - 1).reshape(1, size, size, 2)
@@ -75,6 +77,26 @@ def unwrap(
         shading = shade_sh(normal, code.light).clamp(min=_DARKEST).permute(2, 0, 1)
         colour = colour / shading
     return Unwrapped(colour.clamp(0, 1), weight)
+
+
+def _inside(mask: Bool[Tensor, "height width"]) -> Float[Tensor, "height width"]:
+    """0 at the head's silhouette, where the fit is least sure and the background mixes in, rising to 1 inside."""
+    from scipy.ndimage import distance_transform_edt
+
+    height, width = mask.shape
+    if not bool(mask.any()):
+        return mask.float()
+    rows, columns = torch.nonzero(mask.any(1)), torch.nonzero(mask.any(0))
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    # The photo's border hides nothing: only background inside the picture counts.
+    distance = torch.zeros(height, width)
+    pads = ((int(top > 0), int(bottom < height)), (int(left > 0), int(right < width)))
+    window = np.pad(mask.numpy()[top:bottom, left:right], pads)
+    edt = torch.from_numpy(np.asarray(distance_transform_edt(window))).float()
+    edt = edt[pads[0][0] : pads[0][0] + bottom - top, pads[1][0] : pads[1][0] + right - left]
+    distance[top:bottom, left:right] = edt
+    soft = max(2.0, _RIM * (right - left))
+    return ((distance - 1.5) / soft).clamp(0, 1)
 
 
 def _softened(

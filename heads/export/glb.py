@@ -119,7 +119,14 @@ def _encode(
         kind = "PNG" if jpeg_quality is None else "JPEG"
         picture = buffer.view(encode_image(albedo, kind, jpeg_quality or 95))
         document.images = [gltf.Image(name="albedo", bufferView=picture, mimeType=f"image/{kind.lower()}")]
-        document.samplers = [gltf.Sampler(magFilter=gltf.LINEAR, minFilter=gltf.LINEAR_MIPMAP_LINEAR)]
+        document.samplers = [
+            gltf.Sampler(
+                magFilter=gltf.LINEAR,
+                minFilter=gltf.LINEAR_MIPMAP_LINEAR,
+                wrapS=gltf.CLAMP_TO_EDGE,
+                wrapT=gltf.CLAMP_TO_EDGE,
+            )
+        ]
         document.textures = [gltf.Texture(name="albedo", source=0, sampler=0)]
     document.bufferViews, document.accessors = buffer.views, buffer.accessors
     document.buffers = [gltf.Buffer(byteLength=len(buffer.data))]

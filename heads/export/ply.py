@@ -10,6 +10,7 @@ from torch import Tensor
 from trimesh.exchange.ply import export_ply
 
 from ...geometry.models.head_model import HeadModel
+from ...geometry.raster.texture import sample_texture
 from ..files import write_bytes
 from .looks import look_of
 from .parts import unit_normals
@@ -49,7 +50,8 @@ def vertex_colors(model: HeadModel, albedo: Float[Tensor, "3 height width"] | No
     """Colour per vertex, sRGB 0..1: the albedo at its texture coordinates (mean over a seam's sides), or plain."""
     faces = model.faces.cpu()
     if albedo is not None and model.uvs is not None and model.uv_faces is not None:
-        of_corner = _sample(albedo.detach().cpu().float(), model.uvs.cpu().float())[model.uv_faces.cpu()]
+        seen = sample_texture(albedo.detach().cpu().float()[None], model.uvs.cpu().float()[None, None])[0, 0]
+        of_corner = seen[model.uv_faces.cpu()]
     else:
         parts = torch.zeros(len(faces), dtype=torch.long) if model.face_parts is None else model.face_parts.cpu().long()
         looks = torch.tensor(np.array([look_of(name).color for name in model.part_names]), dtype=torch.float32)
@@ -59,12 +61,3 @@ def vertex_colors(model: HeadModel, albedo: Float[Tensor, "3 height width"] | No
     total.index_add_(0, flat, of_corner.reshape(-1, 3))
     count.index_add_(0, flat, torch.ones(len(flat), 1))
     return total / count.clamp_min(1)
-
-
-def _sample(image: Float[Tensor, "3 height width"], uvs: Float[Tensor, "n 2"]) -> Float[Tensor, "n 3"]:
-    """Bilinear lookup, v up, pixel centres at +0.5, clamped at the border."""
-    grid = torch.stack([2 * uvs[:, 0] - 1, 1 - 2 * uvs[:, 1]], -1)
-    found = torch.nn.functional.grid_sample(
-        image[None], grid[None, None], mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return found[0, :, 0].T

@@ -43,6 +43,11 @@ function perspective(fieldOfView, aspect, near, far) {
 // World -> camera for a camera circling `target`: yaw about +Y, then pitch, then back by `distance`.
 function orbit(target, yaw, pitch, distance) {
   const cy = Math.cos(yaw), sy = Math.sin(yaw), cp = Math.cos(pitch), sp = Math.sin(pitch);
-  const turn = new Float32Array([cy, -sp * sy, cp * sy, 0, 0, cp, sp, 0, -sy, -sp * cy, cp * cy, 0, 0, 0, -distance, 1]);
+  const turn = new Float32Array([
+    cy, -sp * sy, cp * sy, 0,
+    0, cp, sp, 0,
+    -sy, -sp * cy, cp * cy, 0,
+    0, 0, -distance, 1,
+  ]);
   return multiply(turn, rigid([0, 0, 0, 1], target.map((x) => -x)));
 }

@@ -10,6 +10,7 @@ layout(location = 5) in vec4 color;
 uniform mat4 bones[16];
 uniform mat4 view;
 uniform mat4 projection;
+uniform float lift;
 out vec3 v_position;
 out vec3 v_normal;
 out vec2 v_uv;
@@ -22,7 +23,7 @@ void main() {
   v_normal = mat3(view) * mat3(bone) * normal;
   v_uv = uv;
   v_color = color.rgb;
-  gl_Position = projection * seen;
+  gl_Position = projection * vec4(seen.xyz * (1.0 - lift), 1.0); // the wireframe is drawn a little nearer
 }`;
 
 // Three lamps that keep their place beside the camera, over a sky above and warm ground below. Linear light.
@@ -71,7 +72,9 @@ class HeadViewer {
     if (!gl) throw new Error("This browser offers no WebGL2, which the 3D view needs.");
     Object.assign(this, { canvas, head, gl });
     this.weights = new Float32Array(head.targets.names.length);
-    this.rotations = head.joints.map((joint) => rotationVector(joint.rotation));
+    // The head stays upright at its rest place, wherever the photo had it: the camera does the turning.
+    const isRoot = (i) => head.roots.includes(i);
+    this.rotations = head.joints.map((joint, i) => (isRoot(i) ? [0, 0, 0] : rotationVector(joint.rotation)));
     this.look = { texture: true, wireframe: false, light: 0 };
     this._pending = false;
     this._setUp();
@@ -123,12 +126,13 @@ class HeadViewer {
     const height = Math.max(1, Math.round(canvas.clientHeight * ratio));
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const { target, yaw, pitch, distance } = this.eye, aspect = width / height;
-    // In a narrow window step back, so that the head still fits.
-    const far = distance / Math.min(1, aspect);
+    // In a narrow window step back, so that the head, about 0.7 times as wide as high, still fits.
+    const far = distance * Math.max(1, 0.7 / aspect);
     gl.viewport(0, 0, width, height);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.uniformMatrix4fv(uniforms.view, false, orbit(target, yaw, pitch, far));
-    gl.uniformMatrix4fv(uniforms.projection, false, perspective(FIELD_OF_VIEW, aspect, far * 0.05, far + 4 * this.radius));
+    const nearest = Math.max(far - 2 * this.radius, far * 0.05), farthest = far + 2 * this.radius + 1e-3;
+    gl.uniformMatrix4fv(uniforms.projection, false, perspective(FIELD_OF_VIEW, aspect, nearest, farthest));
     gl.uniformMatrix4fv(uniforms.bones, false, this._bones());
     gl.uniform1f(uniforms.light_angle, this.look.light);
     for (const piece of this.pieces) this._drawPiece(piece);
@@ -143,12 +147,14 @@ class HeadViewer {
     gl.uniform3fv(uniforms.base_color, textured ? material.color.slice(0, 3) : plain);
     gl.uniform1f(uniforms.roughness, material.roughness);
     gl.uniform1f(uniforms.flat_color, 0);
+    gl.uniform1f(uniforms.lift, 0);
     if (material.doubleSided) gl.disable(gl.CULL_FACE);
     else gl.enable(gl.CULL_FACE);
     const type = part.indices instanceof Uint32Array ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT;
     gl.drawElements(gl.TRIANGLES, part.indices.length, type, 0);
     if (!this.look.wireframe) return;
     gl.uniform1f(uniforms.flat_color, 0.12);
+    gl.uniform1f(uniforms.lift, 0.002);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, lines());
     gl.drawElements(gl.LINES, lineCount(), gl.UNSIGNED_INT, 0);
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, part.indexBuffer);
@@ -158,9 +164,11 @@ class HeadViewer {
   _bones() {
     const { joints, roots } = this.head, out = new Float32Array(16 * joints.length);
     const visit = (i, parent) => {
-      const local = rigid(quaternion(this.rotations[i]), joints[i].translation);
+      const { translation, inverseBind } = joints[i];
+      const place = parent ? translation : Array.from(inverseBind.subarray(12, 15), (x) => -x);
+      const local = rigid(quaternion(this.rotations[i]), place);
       const world = parent ? multiply(parent, local) : local;
-      out.set(multiply(world, joints[i].inverseBind), 16 * i);
+      out.set(multiply(world, inverseBind), 16 * i);
       for (const child of joints[i].children) visit(child, world);
     };
     for (const root of roots) visit(root, null);
@@ -197,10 +205,10 @@ class HeadViewer {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
     gl.useProgram(program);
     this.uniforms = {};
-    for (const name of ["bones", "view", "projection", "base_color", "roughness", "textured", "light_angle", "flat_color"])
-      this.uniforms[name] = gl.getUniformLocation(program, name);
+    const names = "bones view projection lift textured base_color roughness flat_color light_angle";
+    for (const name of names.split(" ")) this.uniforms[name] = gl.getUniformLocation(program, name);
     gl.enable(gl.DEPTH_TEST);
-    gl.depthFunc(gl.LEQUAL); // so that the wireframe shows on its own surface
+    gl.depthFunc(gl.LEQUAL);
     this.pieces = this.head.parts.map((part) => this._upload(part));
     this._loadTexture();
     this._stale = true;
@@ -252,6 +260,7 @@ class HeadViewer {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.SRGB8_ALPHA8, gl.RGBA, gl.UNSIGNED_BYTE, picture);
     gl.generateMipmap(gl.TEXTURE_2D);
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR_MIPMAP_LINEAR);
+    for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, side, gl.CLAMP_TO_EDGE);
     const sharper = gl.getExtension("EXT_texture_filter_anisotropic");
     if (sharper) gl.texParameterf(gl.TEXTURE_2D, sharper.TEXTURE_MAX_ANISOTROPY_EXT, 8);
     this.draw();

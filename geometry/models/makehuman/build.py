@@ -1,7 +1,8 @@
 """Build the default head: MakeHuman's head with an identity basis, 52 ARKit actions, joints and regions.
 
 Identity: heads sampled from MakeHuman's controls (`people.py`), each bent by a random smooth deformation
-(`deformation_modes.py`) because the sculpted controls alone are too stiff for real faces; rigidly aligned; PCA.
+(`deformation_modes.py`) because the sculpted controls alone are too stiff for real faces; rigidly aligned; lips
+closed and eyeballs round (`anatomy.py`); PCA.
 """
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from ..arkit import ARKIT_ACTIONS
+from ..arkit import ARKIT_ACTIONS, action_std
 from ..deformation_modes import deformation_modes
 from ..head_model import HeadModel, License
 from ..shape_space import align_rigidly, principal_components, vertex_areas
-from .crop import PARTS, HeadCrop, crop_head
+from .anatomy import round_eyes, seal_lips
+from .crop import PARTS, HeadCrop, crop_head, even_edge
 from .people import dense, sample_heads
 from .rig import CUBES, fit_joint_regressor, joint_cubes, regions, skin_weights
 from .source import MakeHuman
@@ -54,6 +56,10 @@ def build_head(source: MakeHuman) -> HeadModel:
     ).astype(np.float32)
     bent = rng.standard_normal((PEOPLE, MODES)).astype(np.float32) @ modes.reshape(MODES, -1)
     heads += bent.reshape(heads.shape)
+    base, holds = source.mesh.vertices[crop.kept] * METRES, skin_weights(source, crop)
+    heads = seal_lips(heads, base, holds[:, 2], masks["lips"] | masks["mouth"])
+    eyeballs = [np.flatnonzero(masks[name]) for name in ("left_eye", "right_eye")]
+    heads = round_eyes(heads, base, eyeballs, ~masks["eyes"])
     weights = vertex_areas(mean, crop.faces)
     weights *= np.where(masks["face"], _FACE_EMPHASIS, 1.0) / weights.sum()
     template, basis, _ = principal_components(heads, weights, COMPONENTS)
@@ -67,13 +73,13 @@ def build_head(source: MakeHuman) -> HeadModel:
 
     return HeadModel(
         name="default",
-        template=tensor(template),
+        template=tensor(even_edge(template, crop.faces)),
         shape_basis=tensor(basis),
         expression_basis=tensor(expression),
         expression_names=ARKIT_ACTIONS,
         faces=torch.from_numpy(crop.faces),
         joint_regressor=tensor(regressor),
-        skin_weights=tensor(skin_weights(source, crop)),
+        skin_weights=tensor(holds),
         parents=(-1, 0, 1, 1, 1),
         license=CC0,
         uvs=tensor(crop.uvs),
@@ -82,7 +88,7 @@ def build_head(source: MakeHuman) -> HeadModel:
         part_names=PARTS,
         face_parts=torch.from_numpy(crop.face_parts),
         expression_bounds=torch.tensor([[0.0, 1.0]]).repeat(len(ARKIT_ACTIONS), 1),
-        expression_std=torch.full((len(ARKIT_ACTIONS),), 0.3),
+        expression_std=torch.tensor([action_std(name) for name in ARKIT_ACTIONS]),
     )
 
 

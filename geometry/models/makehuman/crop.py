@@ -15,9 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from .source import MakeHuman
 
-#: The neck ends where MakeHuman's neck and head bones lose hold of the skin.
-_NECK_BONES = ("neck01", "neck02", "neck03")
-_NECK_HOLD = 0.45
+#: Rings of quads kept below the head's UV seam (jaw line and nape): down to the collar, with an even edge.
+_NECK_RINGS = 4
 
 PARTS = ("skin", "mouth", "left_eye", "right_eye", "upper_teeth", "lower_teeth", "tongue")
 _HELPERS = {
@@ -65,11 +64,11 @@ def crop_head(source: MakeHuman) -> HeadCrop:
     names = np.full(len(mesh.quads), "", dtype=object)
     for group, name in _HELPERS.items():
         names[groups == group] = name
-    held = _neck_hold(source)
     for island in np.unique(islands[body]):
         inside = body & (islands == island)
         names[inside] = _name_island(mesh.vertices[mesh.quads[inside]].reshape(-1, 3))
-    names[(names == "neck") & (held[mesh.quads].min(1) < _NECK_HOLD)] = ""
+    rings = _rings_below(mesh.quads[names == "head"], mesh.quads[names == "neck"], len(mesh.vertices))
+    names[np.flatnonzero(names == "neck")[rings > _NECK_RINGS]] = ""
     rows = np.flatnonzero(names != "")
     quads, uv_quads, names = mesh.quads[rows], mesh.uv_quads[rows], names[rows]
 
@@ -91,16 +90,18 @@ def _split(quads: Int[ndarray, "quads 4"]) -> Int[ndarray, "tris 3"]:
     return np.stack([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]], 1).reshape(-1, 3)
 
 
-def _neck_hold(source: MakeHuman) -> Float[ndarray, "verts"]:
-    """How much of each vertex's skinning belongs to the neck, or to a bone of the head."""
-    held = np.zeros(len(source.mesh.vertices))
-    for bone, pairs in source.skin_weights.items():
-        ancestor = bone
-        while ancestor and ancestor != "head" and ancestor not in _NECK_BONES:
-            ancestor = source.bone_parents.get(ancestor, "")
-        if ancestor and len(pairs):
-            np.add.at(held, pairs[:, 0].astype(int), pairs[:, 1])
-    return held
+def _rings_below(
+    head: Int[ndarray, "n 4"], neck: Int[ndarray, "m 4"], count: int, limit: int = 2 * _NECK_RINGS
+) -> Int[ndarray, "m"]:
+    """Distance of each neck quad from the head's island, counted in quads; limit + 1 where farther."""
+    distance = np.full(count, limit + 1)
+    distance[head] = 0
+    edges = np.concatenate([neck[:, [i, (i + 1) % 4]] for i in range(4)])
+    for _ in range(limit):
+        reached = distance[edges].min(1) + 1
+        for end in range(2):
+            np.minimum.at(distance, edges[:, end], reached)
+    return distance[neck].max(1)
 
 
 def _uv_islands(uv_quads: Int[ndarray, "quads 4"], count: int) -> Int[ndarray, "texcoords"]:
@@ -137,6 +138,32 @@ def _place(name: str, uv: Float[ndarray, "n 2"]) -> Float[ndarray, "n 2"]:
     low, extent = magnified.min(0), np.ptp(magnified, 0)
     scale = min(0.98 / extent[0], (0.99 - _HEAD_BOTTOM) / extent[1])
     return (magnified - low) * scale + ((1 - extent[0] * scale) / 2, _HEAD_BOTTOM)
+
+
+def even_edge(
+    template: Float[ndarray, "verts 3"], faces: Int[ndarray, "faces 3"], rounds: int = 40
+) -> Float[ndarray, "verts 3"]:
+    """Smooth the stairs that quads leave along the lower edge of the neck, by averaging along the edge.
+
+    Only the mean head is changed: its neighbours' offsets still suit a vertex moved by less than a quad.
+    """
+    edges = np.concatenate([faces[:, [i, (i + 1) % 3]] for i in range(3)])
+    _, first, count = np.unique(np.sort(edges, 1), axis=0, return_index=True, return_counts=True)
+    border = edges[first[count == 1]]
+    graph = coo_matrix((np.ones(len(border)), border.T), (len(template),) * 2)
+    loops = connected_components(graph, directed=False)[1]
+    members = np.unique(border)
+    lowest = members[template[members, 1].argmin()]
+    border = border[loops[border[:, 0]] == loops[lowest]]
+    out = template.copy()
+    for _ in range(rounds):
+        total, degree = np.zeros_like(out), np.zeros(len(out))
+        for a, b in (border.T, border[:, ::-1].T):
+            np.add.at(total, a, out[b])
+            np.add.at(degree, a, 1)
+        moved = degree > 0
+        out[moved] = 0.5 * out[moved] + 0.5 * total[moved] / degree[moved, None]
+    return out
 
 
 def mask_at(path, uvs: Float[ndarray, "n 2"]) -> Bool[ndarray, "n"]:

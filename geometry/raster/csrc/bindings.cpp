@@ -154,6 +154,44 @@ int antialias_backward(Array<const T> points, FaceArray faces, double near_plane
 }
 
 template <class T>
+int closest_point(Array<const T> vertices, FaceArray faces, int threads, Array<const T> points, Array<int32_t> face,
+                  Array<T> bary) {
+    const headlab::ClosestArgs<T> args{vertices.data(),
+                                       vertices.shape(0) != 1,
+                                       static_cast<int64_t>(points.shape(0)),
+                                       static_cast<int64_t>(vertices.shape(1)),
+                                       static_cast<int64_t>(points.shape(1)),
+                                       faces_of(faces),
+                                       threads,
+                                       points.data(),
+                                       face.data(),
+                                       bary.data()};
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::closest_point(args));
+}
+
+template <class T>
+headlab::NormalsArgs<T> normals_args(const Array<const T>& vertices, const FaceArray& faces, int threads) {
+    return {vertices.data(), static_cast<int64_t>(vertices.shape(0)), static_cast<int64_t>(vertices.shape(1)),
+            faces_of(faces), threads};
+}
+
+template <class T>
+int vertex_normals(Array<const T> vertices, FaceArray faces, int threads, Array<T> normals) {
+    const auto args = normals_args<T>(vertices, faces, threads);
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::vertex_normals(args, normals.data()));
+}
+
+template <class T>
+int vertex_normals_backward(Array<const T> vertices, FaceArray faces, int threads, Array<const T> grad_normals,
+                            Array<T> grad_vertices) {
+    const auto args = normals_args<T>(vertices, faces, threads);
+    nb::gil_scoped_release release;
+    return static_cast<int>(headlab::vertex_normals_backward(args, grad_normals.data(), grad_vertices.data()));
+}
+
+template <class T>
 void bind(nb::module_& m) {
     m.def("rasterize", &rasterize<T>, "points"_a.noconvert(), "faces"_a.noconvert(), "height"_a, "width"_a, "layers"_a,
           "near"_a, "cull"_a, "threads"_a, "face"_a.noconvert(), "bary"_a.noconvert(), "depth"_a.noconvert());
@@ -170,6 +208,12 @@ void bind(nb::module_& m) {
     m.def("antialias_backward", &antialias_backward<T>, "points"_a.noconvert(), "faces"_a.noconvert(), "near"_a,
           "threads"_a, "face"_a.noconvert(), "depth"_a.noconvert(), "image"_a.noconvert(), "grad_out"_a.noconvert(),
           "grad_image"_a.noconvert().none(), "grad_points"_a.noconvert().none());
+    m.def("closest_point", &closest_point<T>, "vertices"_a.noconvert(), "faces"_a.noconvert(), "threads"_a,
+          "points"_a.noconvert(), "face"_a.noconvert(), "bary"_a.noconvert());
+    m.def("vertex_normals", &vertex_normals<T>, "vertices"_a.noconvert(), "faces"_a.noconvert(), "threads"_a,
+          "normals"_a.noconvert());
+    m.def("vertex_normals_backward", &vertex_normals_backward<T>, "vertices"_a.noconvert(), "faces"_a.noconvert(),
+          "threads"_a, "grad_normals"_a.noconvert(), "grad_vertices"_a.noconvert());
 }
 
 }  // namespace

@@ -151,8 +151,10 @@ HL_FN int clip_near(const Vertex<T> (&p)[3], T near_plane, Vertex<T> (&out)[4]) 
         if (a_in) out[n++] = a;
         if (a_in != b_in) {
             const Vertex<T>&in = a_in ? a : b, &off = a_in ? b : a;
-            const T t = (near_plane - in.w) / (off.w - in.w);
-            out[n++] = {in.x + t * (off.x - in.x), in.y + t * (off.y - in.y), in.z + t * (off.z - in.z), near_plane};
+            // Weights of the two ends, each without cancellation: the cut lies close to the end that is close to w = 0.
+            const T scale = T(1) / (in.w - off.w);
+            const T s = (near_plane - off.w) * scale, t = (in.w - near_plane) * scale;
+            out[n++] = {s * in.x + t * off.x, s * in.y + t * off.y, s * in.z + t * off.z, near_plane};
         }
     }
     return n;

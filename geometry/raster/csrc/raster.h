@@ -15,7 +15,7 @@
 
 namespace headlab {
 
-enum class Status : int { ok = 0, bad_face_index = 1, not_finite = 2, bad_raster = 3, out_of_memory = 4 };
+enum class Status : int { ok = 0, bad_face_index = 1, not_finite = 2, bad_raster = 3, out_of_memory = 4, no_faces = 5 };
 
 struct Faces {
     const void* data;
@@ -112,5 +112,37 @@ Status antialias(const AntialiasArgs<T>& args);
 /// `grad_image` and `grad_points` may be null.
 template <class T>
 Status antialias_backward(const AntialiasArgs<T>& args, const T* grad_out, T* grad_image, Vertex<T>* grad_points);
+
+/// The face of the mesh nearest to each point, and the weights of the nearest point on it. Equally near faces: the smaller
+/// index. vertices (1 or batch, verts, 3), one face list, points (batch, count, 3), face (batch, count), bary (.., 3).
+template <class T>
+struct ClosestArgs {
+    const T* vertices;
+    bool vertices_batched;
+    int64_t batch, verts, count;
+    Faces faces;
+    int threads;
+    const T* points;
+    int32_t* face;
+    T* bary;
+};
+
+template <class T>
+Status closest_point(const ClosestArgs<T>& args);
+
+/// Unit sums of the adjacent faces' area vectors; 0 where that sum is. vertices and normals (batch, verts, 3).
+template <class T>
+struct NormalsArgs {
+    const T* vertices;
+    int64_t batch, verts;
+    Faces faces;  // one list
+    int threads;
+};
+
+template <class T>
+Status vertex_normals(const NormalsArgs<T>& args, T* normals);
+
+template <class T>
+Status vertex_normals_backward(const NormalsArgs<T>& args, const T* grad_normals, T* grad_vertices);
 
 }  // namespace headlab

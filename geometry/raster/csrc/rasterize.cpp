@@ -1,7 +1,8 @@
 // Forward pass: triangles are set up in chunks and sorted into picture tiles, then each tile is drawn and resolved.
 //
 // A tile meets its triangles in face order, so "strictly nearer replaces" gives ties to the smaller face. Tiles are
-// independent; which thread draws one does not matter.
+// independent; which thread draws one does not matter. Doubles, and in single precision the few triangles that it cannot
+// decide, are drawn by the plain loops below; the rest by kernels.inl.
 
 #include <algorithm>
 #include <limits>
@@ -9,100 +10,21 @@
 #include <vector>
 
 #include "faces.h"
+#include "kernels.h"
+#include "memory.h"
 #include "raster.h"
+#include "tiles.h"
 
 namespace headlab {
 namespace {
 
 constexpr int kChunkFaces = 512;
+constexpr int kChunkVertices = 4096;
 constexpr int64_t kGroupFaces = 1 << 19;  // faces set up at once; bounds the memory of large batches
 
-/// The triangles of some consecutive faces, and for each tile the list of those that touch it.
+/// Draw one triangle in double precision.
 template <class T>
-struct Chunk {
-    std::vector<ScreenTriangle<T>> triangles;
-    std::vector<uint32_t> begin;  // per tile, into `items`
-    std::vector<uint16_t> items;
-};
-
-struct Tiling {
-    int height, width, tile_h, tile_w, rows, cols;
-
-    Tiling(int h, int w) : height(h), width(w) {
-        tile_w = std::min(w, 256);
-        tile_h = std::max(8, std::min({h, 32, 16384 / tile_w}));
-        rows = (h + tile_h - 1) / tile_h, cols = (w + tile_w - 1) / tile_w;
-    }
-    int count() const { return rows * cols; }
-};
-
-struct Box {
-    int x0, x1, y0, y1;  // pixels, end exclusive
-    bool empty() const { return x0 >= x1 || y0 >= y1; }
-};
-
-template <class T>
-Box pixel_box(const ScreenTriangle<T>& t, int height, int width) {
-    const T left = std::min({t.u[0], t.u[1], t.u[2]}), right = std::max({t.u[0], t.u[1], t.u[2]});
-    return {first_centre(left, width), past_centre(right, width), first_centre(t.v[0], height),
-            past_centre(t.v[2], height)};
-}
-
-template <class T>
-void set_up(const RasterizeArgs<T>& a, const Vertex<T>* points, const int32_t* faces, int64_t begin, int64_t end,
-            DepthKey mode, const Tiling& tiling, Chunk<T>& chunk) {
-    chunk.triangles.clear();
-    std::vector<Box> boxes;
-    boxes.reserve(kChunkFaces);
-    auto add = [&](const Vertex<T>& p0, const Vertex<T>& p1, const Vertex<T>& p2, int64_t face) {
-        ScreenTriangle<T> t;
-        const double area = project_triangle(p0, p1, p2, mode, t);
-        if (area == 0 || (a.cull && area > 0)) return;
-        const Box box = pixel_box(t, a.height, a.width);
-        if (box.empty()) return;
-        t.face = static_cast<int32_t>(face);
-        chunk.triangles.push_back(t);
-        boxes.push_back(box);
-    };
-    for (int64_t f = begin; f < end; ++f) {
-        const int32_t* v = faces + 3 * f;
-        if (v[0] < 0) continue;
-        const Vertex<T> p[3] = {points[v[0]], points[v[1]], points[v[2]]};
-        if (p[0].w >= a.near_plane && p[1].w >= a.near_plane && p[2].w >= a.near_plane) {
-            add(p[0], p[1], p[2], f);
-            continue;
-        }
-        Vertex<T> q[4];
-        const int corners = clip_near(p, a.near_plane, q);
-        if (corners >= 3) add(q[0], q[1], q[2], f);
-        if (corners == 4) add(q[0], q[2], q[3], f);
-    }
-    // Counting sort by tile.
-    chunk.begin.assign(static_cast<size_t>(tiling.count()) + 1, 0);
-    auto each_tile = [&](auto&& visit) {
-        for (size_t i = 0; i < boxes.size(); ++i) {
-            const Box& b = boxes[i];
-            for (int r = b.y0 / tiling.tile_h; r <= (b.y1 - 1) / tiling.tile_h; ++r)
-                for (int c = b.x0 / tiling.tile_w; c <= (b.x1 - 1) / tiling.tile_w; ++c)
-                    visit(static_cast<size_t>(r) * tiling.cols + c, i);
-        }
-    };
-    each_tile([&](size_t tile, size_t) { ++chunk.begin[tile + 1]; });
-    for (size_t i = 1; i < chunk.begin.size(); ++i) chunk.begin[i] += chunk.begin[i - 1];
-    chunk.items.resize(chunk.begin.back());
-    std::vector<uint32_t> cursor(chunk.begin.begin(), chunk.begin.end() - 1);
-    each_tile([&](size_t tile, size_t i) { chunk.items[cursor[tile]++] = static_cast<uint16_t>(i); });
-}
-
-/// One tile's depth keys and faces; the second pair holds the layer before the one being drawn.
-template <class T>
-struct TileBuffer {
-    std::vector<T> key, last_key;
-    std::vector<int32_t> face, last_face;
-};
-
-template <class T>
-void draw(const ScreenTriangle<T>& t, DepthKey mode, const Box& tile, bool peel, TileBuffer<T>& buffer) {
+void draw_wide(const ScreenTriangle<T>& t, DepthKey mode, const TileView<T>& tile) {
     Box box = pixel_box(t, tile.y1, tile.x1);
     box.x0 = std::max(box.x0, tile.x0), box.y0 = std::max(box.y0, tile.y0);
     const double area = signed_area(t);
@@ -111,7 +33,6 @@ void draw(const ScreenTriangle<T>& t, DepthKey mode, const Box& tile, bool peel,
     const double inverse = 1 / (sign * area);
     const double k0 = t.key[0], k1 = (t.key[1] - k0) * inverse, k2 = (t.key[2] - k0) * inverse;
     const double q0 = t.q[0], q1 = (t.q[1] - q0) * inverse, q2 = (t.q[2] - q0) * inverse;
-    const int width = tile.x1 - tile.x0;
     for (int y = box.y0; y < box.y1; ++y) {
         for (int x = box.x0; x < box.x1; ++x) {
             const double px = x + 0.5, py = y + 0.5;
@@ -120,109 +41,251 @@ void draw(const ScreenTriangle<T>& t, DepthKey mode, const Box& tile, bool peel,
             double value = k0 + l1 * k1 + l2 * k2;
             if (mode == DepthKey::ratio) value /= q0 + l1 * q1 + l2 * q2;
             const T key = static_cast<T>(value);
-            const size_t i = static_cast<size_t>(y - tile.y0) * width + (x - tile.x0);
-            if (peel && !(key > buffer.last_key[i] || (key == buffer.last_key[i] && t.face > buffer.last_face[i])))
+            const int64_t i = static_cast<int64_t>(y - tile.y0) * tile.stride + (x - tile.x0);
+            if (tile.last_key && !(key > tile.last_key[i] || (key == tile.last_key[i] && t.face > tile.last_face[i])))
                 continue;
-            if (key < buffer.key[i]) buffer.key[i] = key, buffer.face[i] = t.face;
+            if (key < tile.key[i]) tile.key[i] = key, tile.face[i] = t.face;
         }
     }
 }
 
+/// Cut, project and cull one face the general way; `use(triangle, box)` gets what is left, up to two triangles.
+template <class T, class Use>
+void set_up_face(const RasterizeArgs<T>& a, const Vertex<T>* points, const int32_t* v, int64_t face, DepthKey mode,
+                 Use&& use) {
+    const auto add = [&](const Vertex<T>& p0, const Vertex<T>& p1, const Vertex<T>& p2) {
+        ScreenTriangle<T> t;
+        const double area = project_triangle(p0, p1, p2, mode, t);
+        if (area == 0 || (a.cull && area > 0)) return;
+        const Box box = pixel_box(t, a.height, a.width);
+        if (box.empty()) return;
+        t.face = static_cast<int32_t>(face);
+        use(t, box);
+    };
+    const Vertex<T> p[3] = {points[v[0]], points[v[1]], points[v[2]]};
+    if (p[0].w >= a.near_plane && p[1].w >= a.near_plane && p[2].w >= a.near_plane) return add(p[0], p[1], p[2]);
+    Vertex<T> q[4];
+    const int corners = clip_near(p, a.near_plane, q);
+    if (corners >= 3) add(q[0], q[1], q[2]);
+    if (corners == 4) add(q[0], q[2], q[3]);
+}
+
+/// The triangles of some consecutive faces, and the tiles that they touch.
 template <class T>
-void resolve(const RasterizeArgs<T>& a, const Vertex<T>* points, const int32_t* faces, const Box& tile, int64_t item,
-             int layer, const TileBuffer<T>& buffer) {
-    const int width = tile.x1 - tile.x0;
-    for (int y = tile.y0; y < tile.y1; ++y) {
-        for (int x = tile.x0; x < tile.x1; ++x) {
-            const int64_t o = ((item * a.height + y) * a.width + x) * a.layers + layer;
-            const int32_t f = buffer.face[static_cast<size_t>(y - tile.y0) * width + (x - tile.x0)];
-            a.face[o] = f;
-            if (f < 0) {
-                a.bary[3 * o] = a.bary[3 * o + 1] = a.bary[3 * o + 2] = a.depth[o] = 0;
-                continue;
+struct Chunk;
+
+template <>
+struct Chunk<double> {
+    std::vector<ScreenTriangle<double>> triangles;
+    std::vector<Box> boxes;
+    Bins bins;
+    DepthKey mode;
+
+    void set_up(const RasterizeArgs<double>& a, const Vertex<double>* points, const ScreenVertex*, const int32_t* faces,
+                int64_t begin, int64_t end, const Tiling& tiling) {
+        triangles.clear(), boxes.clear();
+        for (int64_t f = begin; f < end; ++f)
+            if (faces[3 * f] >= 0)
+                set_up_face(a, points, faces + 3 * f, f, mode, [this](const ScreenTriangle<double>& t, const Box& box) {
+                    triangles.push_back(t), boxes.push_back(box);
+                });
+        bins.fill(tiling, static_cast<int>(boxes.size()), [this](int i) { return boxes[i]; });
+    }
+
+    void draw(int tile, TileView<double>& view) const {
+        for (uint32_t i = bins.begin[tile]; i < bins.begin[tile + 1]; ++i) draw_wide(triangles[bins.items[i]], mode, view);
+    }
+};
+
+template <>
+struct Chunk<float> {
+    std::vector<FastTriangle> triangles, scratch;
+    std::vector<ScreenTriangle<float>> wide;
+    Bins bins;
+    DepthKey mode;
+
+    void set_up(const RasterizeArgs<float>& a, const Vertex<float>* points, const ScreenVertex* screen,
+                const int32_t* faces, int64_t begin, int64_t end, const Tiling& tiling) {
+        if (triangles.size() < kChunkFaces) triangles.resize(kChunkFaces);
+        wide.clear();
+        int count = 0;
+        bool todo = false;
+        if (mode == DepthKey::ratio) {
+            for (int64_t f = begin; f < end; ++f)
+                if (faces[3 * f] >= 0)
+                    triangles[count].face = static_cast<int32_t>(f), triangles[count++].margin = FastTriangle::kTodo;
+            todo = true;
+        } else {
+            const SetUpArgs args{screen, faces, begin, end, mode == DepthKey::inverse, a.cull, a.height, a.width};
+            count = kernels().set_up(args, triangles.data(), &todo);
+        }
+        if (todo) {  // replace what the kernel left over by triangles for draw_wide, keeping the order
+            scratch.assign(triangles.begin(), triangles.begin() + count);
+            triangles.clear();
+            for (const FastTriangle& t : scratch) {
+                if (t.margin >= 0) {
+                    triangles.push_back(t);
+                    continue;
+                }
+                set_up_face(a, points, faces + 3 * int64_t(t.face), t.face, mode,
+                            [this](const ScreenTriangle<float>& s, const Box& box) {
+                                FastTriangle w{};
+                                w.margin = FastTriangle::kWide, w.face = s.face, w.wide = static_cast<int32_t>(wide.size());
+                                w.x0 = static_cast<uint16_t>(box.x0), w.x1 = static_cast<uint16_t>(box.x1);
+                                w.y0 = static_cast<uint16_t>(box.y0), w.y1 = static_cast<uint16_t>(box.y1);
+                                triangles.push_back(w);
+                                wide.push_back(s);
+                            });
             }
-            const int32_t* v = faces + 3 * static_cast<int64_t>(f);
-            const Vertex<T>&p0 = points[v[0]], &p1 = points[v[1]], &p2 = points[v[2]];
-            const Weights<T> w = weights_at(p0, p1, p2, static_cast<T>(x + 0.5), static_cast<T>(y + 0.5));
-            for (int i = 0; i < 3; ++i) a.bary[3 * o + i] = w.b[i];
-            a.depth[o] = w.b[0] * p0.z + w.b[1] * p1.z + w.b[2] * p2.z;
+            count = static_cast<int>(triangles.size());
+            if (count < kChunkFaces) triangles.resize(kChunkFaces);
         }
+        bins.fill(tiling, count, [this](int i) {
+            const FastTriangle& t = triangles[i];
+            return Box{t.x0, t.x1, t.y0, t.y1};
+        });
+    }
+
+    void draw(int tile, TileView<float>& view) const {
+        view.context = this;
+        view.draw_wide = [](const TileView<float>& v, int32_t i) {
+            const auto* chunk = static_cast<const Chunk*>(v.context);
+            headlab::draw_wide(chunk->wide[i], chunk->mode, v);
+        };
+        kernels().draw(view, triangles.data(), bins.items.data() + bins.begin[tile], bins.begin[tile + 1] - bins.begin[tile]);
+    }
+};
+
+template <class T>
+void resolve_row(const RasterizeArgs<T>& a, const Vertex<T>* points, const int32_t* faces, int x0, int y, int count,
+                 const int32_t* hit, int64_t out, int layer) {
+    for (int i = 0; i < count; ++i) {
+        const int64_t o = (out + i) * a.layers + layer;
+        const int32_t f = hit[i];
+        a.face[o] = f;
+        if (f < 0) {
+            a.bary[3 * o] = a.bary[3 * o + 1] = a.bary[3 * o + 2] = a.depth[o] = 0;
+            continue;
+        }
+        const int32_t* v = faces + 3 * static_cast<int64_t>(f);
+        const Vertex<T>&p0 = points[v[0]], &p1 = points[v[1]], &p2 = points[v[2]];
+        const Weights<T> w = weights_at(p0, p1, p2, static_cast<T>(x0 + i + 0.5), static_cast<T>(y + 0.5));
+        for (int k = 0; k < 3; ++k) a.bary[3 * o + k] = w.b[k];
+        a.depth[o] = w.b[0] * p0.z + w.b[1] * p1.z + w.b[2] * p2.z;
     }
 }
 
+void resolve_row(const RasterizeArgs<float>& a, const Vertex<float>* points, const int32_t* faces, int x0, int y, int count,
+                 const int32_t* hit, int64_t out, int layer) {
+    if (a.layers > 1) return resolve_row<float>(a, points, faces, x0, y, count, hit, out, layer);
+    kernels().resolve({points, faces, x0, y, count, hit, a.face + out, a.bary + 3 * out, a.depth + out});
+}
+
+/// Depth keys and faces of a tile: of the layer being drawn and of the one before it.
 template <class T>
-void draw_tile(const RasterizeArgs<T>& a, int64_t item, const FaceList& list, DepthKey mode, const Tiling& tiling,
-               const Chunk<T>* chunks, int64_t chunk_count, int tile_index) {
+struct TileBuffer {
+    std::vector<T> key[2];
+    std::vector<int32_t> face[2];
+};
+
+template <class T>
+void draw_tile(const RasterizeArgs<T>& a, int64_t item, const FaceList& list, const Tiling& tiling,
+               const Chunk<T>* chunks, int64_t chunk_count, int tile) {
     static thread_local TileBuffer<T> buffer;
-    const int r = tile_index / tiling.cols, c = tile_index % tiling.cols;
-    const Box tile{c * tiling.tile_w, std::min((c + 1) * tiling.tile_w, a.width), r * tiling.tile_h,
-                   std::min((r + 1) * tiling.tile_h, a.height)};
-    const size_t size = static_cast<size_t>(tile.x1 - tile.x0) * (tile.y1 - tile.y0);
+    const Box box = tiling.box(tile);
+    const int stride = box.x1 - box.x0 + kMaxLanes;
+    const size_t size = static_cast<size_t>(stride) * (box.y1 - box.y0);
     for (int layer = 0; layer < a.layers; ++layer) {
-        if (layer > 0) {
-            buffer.last_key.swap(buffer.key);
-            buffer.last_face.swap(buffer.face);
-        }
-        buffer.key.assign(size, std::numeric_limits<T>::infinity());
-        buffer.face.assign(size, -1);
-        for (int64_t i = 0; i < chunk_count; ++i) {
-            const Chunk<T>& chunk = chunks[i];
-            for (uint32_t k = chunk.begin[tile_index]; k < chunk.begin[tile_index + 1]; ++k)
-                draw(chunk.triangles[chunk.items[k]], mode, tile, layer > 0, buffer);
-        }
-        resolve(a, a.points + item * a.verts, list.item(item), tile, item, layer, buffer);
+        std::vector<T>&key = buffer.key[layer & 1], &last_key = buffer.key[1 - (layer & 1)];
+        std::vector<int32_t>&face = buffer.face[layer & 1], &last_face = buffer.face[1 - (layer & 1)];
+        key.assign(size, std::numeric_limits<T>::infinity());
+        face.assign(size, -1);
+        TileView<T> view{box.x0, box.x1, box.y0, box.y1, stride, key.data(), face.data(), nullptr, nullptr, nullptr, nullptr};
+        if (layer > 0) view.last_key = last_key.data(), view.last_face = last_face.data();
+        for (int64_t i = 0; i < chunk_count; ++i) chunks[i].draw(tile, view);
+        for (int y = box.y0; y < box.y1; ++y)
+            resolve_row(a, a.points + item * a.verts, list.item(item), box.x0, y, box.x1 - box.x0,
+                        face.data() + static_cast<size_t>(y - box.y0) * stride,
+                        (item * a.height + y) * static_cast<int64_t>(a.width) + box.x0, layer);
     }
 }
 
-template <class T>
-bool finite_points(const RasterizeArgs<T>& a, std::vector<DepthKey>& modes) {
-    modes.resize(static_cast<size_t>(a.batch));
-    std::vector<char> bad(static_cast<size_t>(a.batch), 0);
-    parallel_for(a.threads, a.batch, [&](int64_t b) {
-        const Vertex<T>* p = a.points + b * a.verts;
-        bool pinhole = true, flat = true;
-        T sum = 0;  // x - x is 0 for finite x and NaN otherwise
-        for (int64_t i = 0; i < a.verts; ++i) {
-            pinhole &= p[i].z == p[i].w;
-            flat &= p[i].w == T(1);
-            sum += (p[i].x - p[i].x) + (p[i].y - p[i].y) + (p[i].z - p[i].z) + (p[i].w - p[i].w);
-        }
-        bad[static_cast<size_t>(b)] = !(sum == 0);
-        modes[static_cast<size_t>(b)] = pinhole ? DepthKey::inverse : flat ? DepthKey::affine : DepthKey::ratio;
-    });
-    for (char b : bad)
-        if (b) return false;
-    return true;
+uint32_t project_points(const Vertex<float>* points, int64_t count, float near_plane, ScreenVertex* out) {
+    return kernels().project(points, count, near_plane, out);
 }
+
+uint32_t project_points(const Vertex<double>* points, int64_t count, double, ScreenVertex*) {
+    uint32_t flags = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        const Vertex<double>& p = points[i];
+        const double zero = (p.x - p.x) + (p.y - p.y) + (p.z - p.z) + (p.w - p.w);  // NaN if any is not finite
+        if (!(zero == 0)) flags |= kNotFinite;
+        if (p.z != p.w) flags |= kNotPinhole;
+        if (p.w != 1) flags |= kNotFlat;
+    }
+    return flags;
+}
+
+DepthKey key_for(uint32_t flags) {
+    return !(flags & kNotPinhole) ? DepthKey::inverse : !(flags & kNotFlat) ? DepthKey::affine : DepthKey::ratio;
+}
+
+/// Memory kept between calls, one per calling thread.
+template <class T>
+struct Workspace {
+    std::vector<Chunk<T>> chunks;
+    std::vector<ScreenVertex> screen;
+    std::vector<uint32_t> flags;
+    FaceList list;
+};
 
 }  // namespace
 
 template <class T>
 Status rasterize(const RasterizeArgs<T>& a) try {
-    FaceList list;
-    const Status status = list.load(a.faces, a.batch, a.verts, a.threads);
+    static thread_local Workspace<T> kept;
+    Workspace<T>& work = kept;  // the lambdas below run on other threads: they must not name the thread_local
+    const Status status = work.list.load(a.faces, a.batch, a.verts, a.threads);
     if (status != Status::ok) return status;
-    std::vector<DepthKey> modes;
-    if (!finite_points(a, modes)) return Status::not_finite;
-    if (a.height == 0 || a.width == 0 || a.batch == 0) return Status::ok;
-
-    const Tiling tiling(a.height, a.width);
+    const FaceList& list = work.list;
+    const size_t hits = static_cast<size_t>(a.batch) * a.height * a.width * a.layers;
+    prefer_huge_pages(a.face, hits * sizeof(int32_t));
+    prefer_huge_pages(a.bary, hits * 3 * sizeof(T));
+    prefer_huge_pages(a.depth, hits * sizeof(T));
+    const Tiling tiling(std::max(a.height, 1), std::max(a.width, 1));
     const int64_t per_item = (list.count() + kChunkFaces - 1) / kChunkFaces;
     const int64_t group = std::max<int64_t>(1, std::min(a.batch, kGroupFaces / std::max<int64_t>(1, list.count())));
-    static thread_local std::vector<Chunk<T>> kept;  // keeps its memory between calls
-    std::vector<Chunk<T>>& chunks = kept;
-    if (static_cast<int64_t>(chunks.size()) < group * per_item) chunks.resize(static_cast<size_t>(group * per_item));
+    if (static_cast<int64_t>(work.chunks.size()) < group * per_item) work.chunks.resize(static_cast<size_t>(group * per_item));
+    if (std::is_same_v<T, float> && static_cast<int64_t>(work.screen.size()) < group * a.verts)
+        work.screen.resize(static_cast<size_t>(group * a.verts));
+    const int64_t vertex_chunks = (a.verts + kChunkVertices - 1) / kChunkVertices;
+
     for (int64_t first = 0; first < a.batch; first += group) {
         const int64_t items = std::min(group, a.batch - first);
+        work.flags.assign(static_cast<size_t>(items * vertex_chunks), 0);
+        parallel_for(a.threads, items * vertex_chunks, [&](int64_t i) {
+            const int64_t local = i / vertex_chunks, begin = (i % vertex_chunks) * kChunkVertices;
+            work.flags[static_cast<size_t>(i)] =
+                project_points(a.points + (first + local) * a.verts + begin, std::min<int64_t>(kChunkVertices, a.verts - begin),
+                               a.near_plane, work.screen.data() + local * a.verts + begin);
+        });
+        for (int64_t local = 0; local < items; ++local) {
+            uint32_t flags = 0;
+            for (int64_t i = 0; i < vertex_chunks; ++i) flags |= work.flags[static_cast<size_t>(local * vertex_chunks + i)];
+            if (flags & kNotFinite) return Status::not_finite;
+            for (int64_t i = 0; i < per_item; ++i) work.chunks[static_cast<size_t>(local * per_item + i)].mode = key_for(flags);
+        }
+        if (a.height == 0 || a.width == 0) continue;
         parallel_for(a.threads, items * per_item, [&](int64_t i) {
-            const int64_t item = first + i / per_item, begin = (i % per_item) * kChunkFaces;
-            set_up(a, a.points + item * a.verts, list.item(item), begin, std::min(begin + kChunkFaces, list.count()),
-                   modes[static_cast<size_t>(item)], tiling, chunks[static_cast<size_t>(i)]);
+            const int64_t local = i / per_item, item = first + local, begin = (i % per_item) * kChunkFaces;
+            work.chunks[static_cast<size_t>(i)].set_up(a, a.points + item * a.verts, work.screen.data() + local * a.verts,
+                                                       list.item(item), begin, std::min(begin + kChunkFaces, list.count()),
+                                                       tiling);
         });
         parallel_for(a.threads, items * tiling.count(), [&](int64_t i) {
-            const int64_t local = i / tiling.count(), item = first + local;
-            draw_tile(a, item, list, modes[static_cast<size_t>(item)], tiling, chunks.data() + local * per_item,
-                      per_item, static_cast<int>(i % tiling.count()));
+            const int64_t local = i / tiling.count();
+            draw_tile(a, first + local, list, tiling, work.chunks.data() + local * per_item, per_item,
+                      static_cast<int>(i % tiling.count()));
         });
     }
     return Status::ok;

@@ -6,16 +6,18 @@ import numpy as np
 import pytest
 import roma
 import torch
+from synthetic import tiny_head
+from torch import Tensor
+
 from headlab.geometry.camera import Camera
 from headlab.geometry.code import HeadCode
+from headlab.geometry.fitting.landmark_basis import LandmarkBasis
 from headlab.geometry.fitting.landmark_energy import LandmarkEnergy, LandmarkState
-from headlab.geometry.fitting.landmark_fit import LandmarkBasis, LandmarkFitConfig, _energy
+from headlab.geometry.fitting.landmark_problem import LandmarkFitConfig, _energy
 from headlab.geometry.fitting.lm import ArrowVector
 from headlab.geometry.fitting.priors import POSE_VARIABLES, photo_prior
 from headlab.geometry.fitting.so3 import left_jacobian, rotation_matrix, rotation_vector
 from headlab.geometry.models.head_model import HeadModel, LandmarkEmbedding
-from synthetic import tiny_head
-from torch import Tensor
 
 SIZE = (600, 500)
 
@@ -37,10 +39,9 @@ def random_state(basis: LandmarkBasis, photos: int, rng: np.random.Generator) ->
 def make_energy(basis: LandmarkBasis, state: LandmarkState, config: LandmarkFitConfig, seed: int = 5) -> LandmarkEnergy:
     photos = len(state.log_focal)
     rng = np.random.default_rng(seed)
-    targets = rng.uniform(100, 500, (photos, 478, 2))
+    targets = rng.uniform(-200, 200, (photos, 478, 2))
     priors = tuple(photo_prior(basis.model, config.priors, SIZE, None, fit_jaw=True) for _ in range(photos))
-    centres = np.tile([SIZE[1] / 2, SIZE[0] / 2], (photos, 1))
-    return _energy(basis, state, targets, centres, priors, config)
+    return _energy(basis, state, targets, priors, config)
 
 
 def torch_pixels(model: HeadModel, basis: LandmarkBasis, energy: LandmarkEnergy, state: LandmarkState, photo: int, x):

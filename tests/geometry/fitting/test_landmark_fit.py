@@ -5,25 +5,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from synthetic import tiny_head
+from torch import Tensor
+
 from headlab.geometry.camera import Camera
 from headlab.geometry.code import HeadCode
 from headlab.geometry.errors import HeadlabError
 from headlab.geometry.fitting.contour import ContourLines, outward_normals
 from headlab.geometry.fitting.landmark_fit import LandmarkBasis, LandmarkFitConfig, fit_landmarks
-from headlab.geometry.fitting.landmark_layout import FACE_OVAL, MEDIAPIPE
+from headlab.geometry.fitting.landmark_layout import MEDIAPIPE
+from headlab.geometry.landmarks.mesh478 import FACE_OVAL
 from headlab.geometry.fitting.lm import LMConfig
 from headlab.geometry.fitting.pose_init import weak_perspective_pose
 from headlab.geometry.fitting.priors import LandmarkPriors
 from headlab.geometry.fitting.so3 import rotation_matrix
 from headlab.geometry.models.head_model import HeadModel
-from synthetic import tiny_head
-from torch import Tensor
 
 SIZE = (600, 500)
 FOCAL = 900.0
 #: Landmarks fixed to the surface and trusted: the truth is then the only minimum.
 EXACT = LandmarkFitConfig(
-    noise=1e-4, contour_noise=(1.0, 1.0), slides=0, fit_jaw=True, solver=LMConfig(cost_tolerance=1e-9)
+    noise=1e-4,
+    contour_noise=(1.0, 1.0),
+    systematic=0.0,
+    outline="fixed",
+    fit_jaw=True,
+    solver=LMConfig(cost_tolerance=1e-9),
 )
 
 
@@ -195,6 +202,17 @@ def test_warm_start_needs_few_evaluations(model, basis):
     torch.testing.assert_close(next_frame.codes.shape, first.codes.shape)
 
 
+def test_warm_start_survives_a_cut(model, basis):
+    code = random_code(model, 1, seed=11)
+    first = fit_landmarks(basis, project(model, code), [SIZE], config=EXACT)
+    cut = code.with_(
+        rotation=torch.tensor([[0.3, -1.2, 1.5]], dtype=torch.float64),
+        translation=torch.tensor([[0.1, 0.1, -0.6]], dtype=torch.float64),
+    )
+    fit = fit_landmarks(basis, project(model, cut), [SIZE], init=first, config=replace(EXACT, fit_shape=False))
+    assert max(fit.report.nme) < 1e-3
+
+
 def test_fits_the_68_points_of_models_without_more(model):
     fewer = replace(model, landmarks={"68": model.landmarks["68"]})
     code = random_code(model, 1, seed=12).with_(eyes=torch.zeros(1, 2, 3, dtype=torch.float64))
@@ -253,13 +271,14 @@ def test_turned_head_with_the_outline_on_its_silhouette(model, basis):
     landmarks[0, list(FACE_OVAL)] = torch.from_numpy(outline)
     truth = model.landmarks3d(vertices, "478")
     errors = []
-    for slides in (0, 8):
-        config = replace(EXACT, noise=0.01, slides=slides)
+    for outline in ("fixed", "sliding", "auto"):
+        config = replace(EXACT, noise=0.01, outline=outline)
         fit = fit_landmarks(basis, landmarks, [SIZE], focal=[FOCAL], config=config)
         errors.append(
             float(torch.linalg.norm(model.landmarks3d(model.vertices(fit.codes), "478") - truth, dim=-1).mean())
         )
     assert errors[1] < 0.5 * errors[0]
+    assert errors[2] < 0.5 * errors[0]
 
 
 def test_priors_hold_what_landmarks_do_not_tell(model, basis):
@@ -276,6 +295,8 @@ def test_wrong_input_is_named(model, basis):
     landmarks = project(model, random_code(model, 1, seed=1))
     with pytest.raises(HeadlabError, match="not finite"):
         fit_landmarks(basis, landmarks * float("nan"), [SIZE])
+    with pytest.raises(HeadlabError, match="one place"):
+        fit_landmarks(basis, landmarks * 0, [SIZE])
     with pytest.raises(HeadlabError, match="1 photos came with 2 sizes"):
         fit_landmarks(basis, landmarks, [SIZE] * 2)
     with pytest.raises(HeadlabError, match="positive"):
@@ -284,3 +305,26 @@ def test_wrong_input_is_named(model, basis):
         fit_landmarks(basis, landmarks, [SIZE], config=LandmarkFitConfig(fit_shape=False))
     with pytest.raises(HeadlabError, match="no 478- or 68-point"):
         fit_landmarks(replace(model, landmarks={}), landmarks, [SIZE])
+
+
+@pytest.mark.slow
+def test_real_photos(shared):
+    """Bar of the landmark stage on real photos, against MediaPipe's reference points."""
+    from headlab.geometry.models.default import load_default_head
+
+    data = np.load(shared / "data/photos/mediapipe_reference.npz")
+    basis = LandmarkBasis.build(load_default_head())
+    errors, yaws = [], []
+    for landmarks, (width, height) in zip(data["landmarks"], data["image_wh"].tolist(), strict=True):
+        if not np.isfinite(landmarks).all():
+            continue
+        pixels = torch.from_numpy(landmarks[None, :, :2].astype(np.float64) * [width, height])
+        fit = fit_landmarks(basis, pixels, [(height, width)])
+        errors.append(fit.report.nme[0])
+        yaws.append(abs(np.rad2deg(np.arctan2(*rotation_matrix(fit.codes.rotation[0].double().numpy())[[0, 2], 2]))))
+        assert float(fit.codes.shape.square().mean().sqrt()) < 1.5
+    turned = np.array(yaws) > 25
+    assert len(errors) == 125
+    assert np.mean(errors) < 0.025
+    assert np.array(errors)[~turned].max() < 0.04
+    assert np.array(errors)[turned].max() < 0.06

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from headlab.geometry.fitting.lm import ArrowSystem, ArrowVector, LMConfig, minimize
 from scipy.optimize import lsq_linear
+
+from headlab.geometry.fitting.lm import ArrowSystem, ArrowVector, LMConfig, minimize
 
 
 def random_system(rng: np.random.Generator, s: int, k: int, n: int) -> tuple[ArrowSystem, np.ndarray, np.ndarray]:

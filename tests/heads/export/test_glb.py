@@ -13,8 +13,10 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from riggable import random_code
 
 from headlab.geometry.errors import HeadlabError
+from headlab.geometry.models.default import load_default_head
 from headlab.heads.export import write_glb
 
 _DTYPES = {5121: np.uint8, 5123: np.uint16, 5125: np.uint32, 5126: np.float32}
@@ -116,7 +118,7 @@ def _same(found: list[np.ndarray], expected: list[np.ndarray], tolerance: float)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_file_evaluates_to_the_model(tmp_path, small_head, random_code, albedo, seed):
+def test_file_evaluates_to_the_model(tmp_path, small_head, albedo, seed):
     """Base, morph targets, skin and hierarchy, read back and driven by hand, give HeadModel.vertices."""
     shape = random_code(small_head, 100)
     write_glb(tmp_path / "head.glb", small_head, shape, albedo)
@@ -134,7 +136,7 @@ def test_file_evaluates_to_the_model(tmp_path, small_head, random_code, albedo, 
 
 
 @pytest.mark.parametrize("correctives", [False, True])
-def test_posed_file_opens_as_fitted(tmp_path, small_head, random_code, correctives):
+def test_posed_file_opens_as_fitted(tmp_path, small_head, correctives):
     model = small_head
     if correctives:
         basis = torch.randn(len(model.template), 3, 36, generator=torch.Generator().manual_seed(1)) * 1e-3
@@ -146,7 +148,7 @@ def test_posed_file_opens_as_fitted(tmp_path, small_head, random_code, correctiv
     _same(file.corners(weights, file.joint_matrices({}, np.zeros(3))), _expected(model, model.vertices(code)), 1e-5)
 
 
-def test_neutral_file_carries_the_fit_in_extras(tmp_path, small_head, random_code):
+def test_neutral_file_carries_the_fit_in_extras(tmp_path, small_head):
     code = random_code(small_head, 3)
     write_glb(tmp_path / "head.glb", small_head, code)
     file = GltfFile(tmp_path / "head.glb")
@@ -159,7 +161,7 @@ def test_neutral_file_carries_the_fit_in_extras(tmp_path, small_head, random_cod
     np.testing.assert_allclose(_matrix(np.array(jaw.extras["fittedRotation"])), _rodrigues(code.jaw), atol=1e-6)
 
 
-def test_short_codes_stand_for_their_leading_components(tmp_path, small_head, random_code):
+def test_short_codes_stand_for_their_leading_components(tmp_path, small_head):
     code = random_code(small_head, 5)
     code = code.with_(shape=code.shape[:2], expression=code.expression[:3])
     write_glb(tmp_path / "head.glb", small_head, code, neutral=False)
@@ -203,7 +205,7 @@ def test_texture_is_looked_up_where_the_model_says(tmp_path, small_head, albedo)
         assert np.abs(pixels[row, column, 0] - (0.2 + 0.6 * expected[..., 0])).max() < 0.02
 
 
-def test_trimesh_round_trip_keeps_vertices(tmp_path, small_head, random_code, albedo):
+def test_trimesh_round_trip_keeps_vertices(tmp_path, small_head, albedo):
     code = small_head.neutral().with_(shape=random_code(small_head, 2).shape)
     write_glb(tmp_path / "head.glb", small_head, code, albedo)
     scene = trimesh.load(tmp_path / "head.glb", process=False)
@@ -272,7 +274,7 @@ def validate(node_modules: Path, files: list[Path]) -> dict[str, dict]:
     return json.loads(done.stdout)
 
 
-def test_khronos_validator_has_nothing_to_say(tmp_path, small_head, bare_head, random_code, albedo, node_modules):
+def test_khronos_validator_has_nothing_to_say(tmp_path, small_head, bare_head, albedo, node_modules):
     code = random_code(small_head, 1)
     bounded = replace(small_head, expression_bounds=torch.tensor([[0.0, 1.0]] * small_head.expressions))
     write_glb(tmp_path / "neutral.glb", bounded, code, albedo)
@@ -292,3 +294,27 @@ def test_painting_coordinates_stay_without_a_texture(tmp_path, small_head, node_
     [issues] = validate(node_modules, [tmp_path / "head.glb"]).values()
     assert issues["numErrors"] == issues["numWarnings"] == 0
     assert {message["code"] for message in issues["messages"]} == {"UNUSED_OBJECT"}
+
+
+@pytest.mark.slow
+def test_default_head(tmp_path, node_modules):
+    """The real thing: 52 ARKit names, small enough for a page, valid, and equal to the model."""
+    model = load_default_head()
+    code = random_code(model, 0).with_(shape=0.5 * random_code(model, 1).shape)
+    albedo = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0)).repeat_interleave(16, 1)
+    write_glb(tmp_path / "head.glb", model, code, albedo.repeat_interleave(16, 2), neutral=False)
+    assert (tmp_path / "head.glb").stat().st_size < 12e6
+    [issues] = validate(node_modules, [tmp_path / "head.glb"]).values()
+    assert issues["numErrors"] + issues["numWarnings"] + issues["numInfos"] == 0, issues["messages"]
+    file = GltfFile(tmp_path / "head.glb")
+    mesh = file.gltf.meshes[0]
+    assert mesh.extras["targetNames"] == list(model.expression_names) and len(model.expression_names) == 52
+    assert [file.gltf.nodes[j].name for j in file.gltf.skins[0].joints] == [
+        "root",
+        "neck",
+        "jaw",
+        "leftEye",
+        "rightEye",
+    ]
+    found = file.corners(np.array(mesh.weights), file.joint_matrices({}, np.zeros(3)))
+    _same(found, _expected(model, model.vertices(code)), 1e-5)

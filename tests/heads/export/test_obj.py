@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import trimesh
+from riggable import random_code
 
 from headlab.heads.export import write_obj
 
@@ -15,7 +16,7 @@ def _read(path):
     return table
 
 
-def test_keeps_the_models_vertices_and_seams(tmp_path, small_head, random_code):
+def test_keeps_the_models_vertices_and_seams(tmp_path, small_head):
     vertices = small_head.vertices(random_code(small_head, 0))
     write_obj(tmp_path / "head.obj", small_head, vertices, texture="albedo.png")
     table = _read(tmp_path / "head.obj")

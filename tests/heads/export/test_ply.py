@@ -2,12 +2,13 @@
 
 import numpy as np
 import trimesh
+from riggable import random_code
 
 from headlab.heads.export import write_ply
 from headlab.heads.export.ply import vertex_colors
 
 
-def test_round_trip(tmp_path, small_head, random_code, albedo):
+def test_round_trip(tmp_path, small_head, albedo):
     vertices = small_head.vertices(random_code(small_head, 0))
     write_ply(tmp_path / "head.ply", small_head, vertices, albedo)
     head = (tmp_path / "head.ply").read_bytes()[:400]

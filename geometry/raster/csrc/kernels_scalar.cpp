@@ -1,0 +1,4 @@
+#include "simd_scalar.h"
+//
+#include "kernels.inl"
+HL_KERNELS(kScalarKernels, "scalar")

@@ -1,0 +1,75 @@
+"""A result folder that appears whole or not at all."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..geometry.errors import HeadlabError
+
+
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Refuse early, before any work is done.
+
+    Raises:
+        HeadlabError: the folder holds something and may not be overwritten, is a file, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise HeadlabError(f"{folder} is a file; name a folder with -o")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise HeadlabError(f"{folder} already holds files; add --overwrite or name another folder with -o")
+    parent = folder if folder.is_dir() else folder.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK):
+        raise HeadlabError(f"{parent} cannot be written; name another folder with -o")
+
+
+@contextmanager
+def output_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `folder`, whose files move there when the block ends well.
+
+    Any exception, Ctrl-C included, removes it and leaves `folder` as it was. Files of an overwritten folder that are
+    not written anew stay.
+
+    Raises:
+        HeadlabError: see `check_output`; or the disk is full.
+    """
+    folder = Path(folder)
+    check_output(folder, overwrite)
+    made = _missing_parents(folder.absolute().parent)
+    temporary = folder.absolute().with_name(f".{folder.absolute().name}.{secrets.token_hex(6)}")
+    done = False
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if folder.is_dir():
+            for file in sorted(temporary.iterdir()):
+                os.replace(file, folder / file.name)
+            temporary.rmdir()
+        else:
+            os.rename(temporary, folder)
+        done = True
+    except OSError as error:
+        raise HeadlabError(
+            f"cannot write {folder}: {error.strerror or error}; choose a folder that is writable and has room"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not done:
+            for parent in made:
+                try:
+                    parent.rmdir()
+                except OSError:
+                    break
+
+
+def _missing_parents(parent: Path) -> list[Path]:
+    """Folders that do not exist yet, innermost first."""
+    missing = []
+    while not parent.exists():
+        missing.append(parent)
+        parent = parent.parent
+    return missing

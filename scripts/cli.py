@@ -1,0 +1,54 @@
+"""The `headlab` command: one subcommand per module of this folder.
+
+Exit codes: 0 done; 2 wrong input (one line says what, why and what to do); 130 interrupted; 1 our fault.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import tyro
+
+# Threads that spin while they wait bring everything to a crawl where other work shares the cores. Read when torch's
+# OpenMP starts, so this comes before anything that imports torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from ..geometry.errors import HeadlabError  # noqa: E402
+from .assets import Assets  # noqa: E402
+from .fit import Fit  # noqa: E402
+
+Command = Annotated[Fit, tyro.conf.subcommand("fit")] | Annotated[Assets, tyro.conf.subcommand("assets")]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, run the command, exit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    command = tyro.cli(
+        tyro.conf.OmitSubcommandPrefixes[Command],  # type: ignore[arg-type]
+        prog="headlab",
+        description="3D human heads from photos: fit, edit, show, export.",
+        args=[argument for argument in arguments if argument != "--debug"],
+    )
+    try:
+        command.run()
+    except HeadlabError as error:
+        if debug:
+            raise
+        print(f"headlab: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("headlab: interrupted; nothing half-written was left", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        print(f"headlab: {kind}: {error}; this is a bug: please report it with the output of --debug", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

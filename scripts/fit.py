@@ -1,0 +1,82 @@
+"""`headlab fit`: photos of one person -> a textured, riggable head and pictures of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fit a 3D head to one photo, or to several photos of one person."""
+
+    photos: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Image files. Several photos share identity and texture; each keeps its own expression, pose and light."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder for the results; made if need be."""
+    model: str = "default"
+    """Head model: default, flame2020, flame2023 or ict (`headlab assets list`)."""
+    face: int = 0
+    """Which face of each photo: 0 the largest, 1 the next; report.json lists them."""
+    focal: float | None = None
+    """Focal length in pixels; read from EXIF or fitted where not given."""
+    photometric: bool = True
+    """Refine shape, light and colour by the photo's pixels after the landmarks."""
+    texture_size: int = 1024
+    """Side of the texture, pixels."""
+    landmarks: Literal["auto", "solutions", "tasks"] = "auto"
+    """Which MediaPipe finds the landmarks: the networks in its wheel, or face_landmarker.task."""
+    overwrite: bool = False
+    """Write into a folder that already holds files."""
+
+    def run(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        from ..heads.output_folder import check_output
+
+        if not self.photos:
+            from ..geometry.errors import HeadlabError
+
+            raise HeadlabError("no photo given; name at least one image file")
+        check_output(self.out, self.overwrite)
+        console = Console(stderr=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("starting", total=None)
+            report = fit(self, lambda stage: bar.update(task, description=stage))
+        print(
+            f"{self.out}: {', '.join(path.name for path in self.photos)} fitted with {report['model']}, "
+            f"landmark error {100 * report['landmark_nme']:.1f} % of the eye distance, "
+            f"{report['seconds']['total']:.1f} s"
+        )
+        print(f"open {self.out / 'index.html'}")
+
+
+def fit(options: Fit, progress=lambda stage: None) -> dict:
+    """What `headlab fit` does; returns the report.
+
+    Raises:
+        HeadlabError: unreadable photos, no face, a missing model, an output folder in the way.
+    """
+    import time
+
+    from ..datasets.photo import read_photo
+    from ..geometry.landmarks import open_detector
+    from ..heads.fit import FitConfig, FitTools, fit_photos
+    from ..heads.models import load_model
+    from ..heads.output_folder import output_folder
+    from .write_fit import write_fit
+
+    start = time.perf_counter()
+    progress("reading photos")
+    frames = [read_photo(path) for path in options.photos]
+    progress("loading the head model")
+    tools = FitTools.build(options.model, load_model(options.model), options.texture_size)
+    config = FitConfig(face=options.face, focal=options.focal, photometric=options.photometric)
+    with open_detector(options.landmarks) as detector:
+        head = fit_photos(tools, frames, detector, config, progress)
+    progress("writing")
+    with output_folder(options.out, options.overwrite) as folder:
+        return write_fit(head, tools.model, frames, folder, start)
