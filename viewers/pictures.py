@@ -53,11 +53,14 @@ def render_head(
 def overlay(
     photo: Float[Tensor, "3 height width"], model: HeadModel, code: HeadCode, camera: Camera, albedo: Tensor | None
 ) -> Float[Tensor, "3 rows columns"]:
-    """Photo, mesh over the photo, textured render: side by side, cropped around the head, at most 640 pixels high."""
+    """Photo, mesh over the photo, textured render: side by side, cropped around the head, 640 pixels high.
+
+    Small faces are enlarged three times at most.
+    """
     window, camera = _around_head(model, code, camera)
     left, top, right, bottom = window
     photo = photo[:, top:bottom, left:right]
-    scale = min(1.0, 640 / photo.shape[1])
+    scale = min(3.0, 640 / photo.shape[1])
     camera = camera.scaled(scale)
     photo = resize(photo[None], camera.size, mode="bilinear", antialias=True, align_corners=False)[0]
     textured = render_head(model, code, camera, albedo)

@@ -36,12 +36,8 @@ _CLEAR_SPREAD = 0.0085
 #: Mean distance of these added to the spread: faces up to 0.031, dogs from 0.029 on if one finder sees them, from
 #: 0.033 on if both do.
 _DOUBTFUL = (
-    (0.86, 0.0, 0.0),
-    (1.17, 0.0, 0.0),
-    (1.0, 0.06, 0.0),
-    (1.0, -0.06, 0.0),
-    (1.0, 0.0, 0.06),
-    (1.0, 0.0, -0.06),
+    *((0.86, 0.0, 0.0), (1.17, 0.0, 0.0)),
+    *((1.0, 0.06, 0.0), (1.0, -0.06, 0.0), (1.0, 0.0, 0.06), (1.0, 0.0, -0.06)),
 )
 _LIMIT_ONE, _LIMIT_BOTH, _SURE = 0.028, 0.0315, 0.6
 #: Distance of the finders' keypoints from the mesh's, over face size: real 0.02-0.09, false mostly over 0.13.

@@ -153,12 +153,14 @@ HL_OP void draw_one(const TileView<float>& tile, const FastTriangle& t) {
     const Floats margin = set1(t.margin), minus_margin = set1(-t.margin);
     const Floats centre = add(lane_index(), set1(0.5f));
     const Ints face = set1i(t.face);
+    // Whole vectors at fixed places: a load that only partly overlaps a recent store would have to wait for it.
+    const int start = tile.x0 + ((x0 - tile.x0) & ~(kLanes - 1));
     for (int y = y0; y < y1; ++y) {
         const Floats from0 = set1(static_cast<float>(y) + 0.5f - t.v[0]);
         const Floats from1 = set1(static_cast<float>(y) + 0.5f - t.v[1]);
         const Floats c01 = mul(dx01, from0), c02 = mul(dx02, from0), c12 = mul(dx12, from1);
         const int64_t row = static_cast<int64_t>(y - tile.y0) * tile.stride - tile.x0;
-        for (int x = x0; x < x1; x += kLanes) {
+        for (int x = start; x < x1; x += kLanes) {
             const Floats px = add(set1(static_cast<float>(x)), centre);
             const Floats s0 = sub(px, u0), s1 = sub(px, u1);
             const Floats l2 = sub_mul(c01, dy01, s0), l1 = sub_mul(c02, dy02, s0), l0 = sub_mul(c12, dy12, s1);
@@ -170,14 +172,16 @@ HL_OP void draw_one(const TileView<float>& tile, const FastTriangle& t) {
             if (doubtful) in = either(in, from_bits(decide(t, doubtful, x, y)));
             const Floats key = mul_add(l2, key2, mul_add(l1, key1, key0));
             float* keys = tile.key + row + x;
-            Mask draw = both(in, less(key, load(keys)));
+            const Floats before = load(keys);
+            Mask draw = both(in, less(key, before));
             if (Peel) {
                 const Floats last = load(tile.last_key + row + x);
                 const Mask later = both(equal(key, last), less(loadi(tile.last_face + row + x), face));
                 draw = both(draw, either(less(last, key), later));
             }
-            store(keys, draw, key);
-            storei(tile.face + row + x, draw, face);
+            int32_t* hits = tile.face + row + x;
+            store(keys, select(draw, key, before));
+            storei(hits, select(draw, face, loadi(hits)));
         }
     }
 }

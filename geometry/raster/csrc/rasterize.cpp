@@ -184,8 +184,18 @@ void resolve_row(const RasterizeArgs<float>& a, const Vertex<float>* points, con
 /// Depth keys and faces of a tile: of the layer being drawn and of the one before it.
 template <class T>
 struct TileBuffer {
-    std::vector<T> key[2];
-    std::vector<int32_t> face[2];
+    /// Memory that begins on a cache line.
+    template <class U>
+    struct Lines {
+        std::vector<U> data;
+        U* get(size_t size) {
+            constexpr size_t kLine = 64 / sizeof(U);
+            if (data.size() < size + kLine) data.resize(size + kLine);
+            return reinterpret_cast<U*>((reinterpret_cast<uintptr_t>(data.data()) + 63) & ~uintptr_t(63));
+        }
+    };
+    Lines<T> key[2];
+    Lines<int32_t> face[2];
 };
 
 template <class T>
@@ -193,19 +203,19 @@ void draw_tile(const RasterizeArgs<T>& a, int64_t item, const FaceList& list, co
                const Chunk<T>* chunks, int64_t chunk_count, int tile) {
     static thread_local TileBuffer<T> buffer;
     const Box box = tiling.box(tile);
-    const int stride = box.x1 - box.x0 + kMaxLanes;
+    const int stride = (box.x1 - box.x0 + 2 * kMaxLanes - 1) / kMaxLanes * kMaxLanes;
     const size_t size = static_cast<size_t>(stride) * (box.y1 - box.y0);
     for (int layer = 0; layer < a.layers; ++layer) {
-        std::vector<T>&key = buffer.key[layer & 1], &last_key = buffer.key[1 - (layer & 1)];
-        std::vector<int32_t>&face = buffer.face[layer & 1], &last_face = buffer.face[1 - (layer & 1)];
-        key.assign(size, std::numeric_limits<T>::infinity());
-        face.assign(size, -1);
-        TileView<T> view{box.x0, box.x1, box.y0, box.y1, stride, key.data(), face.data(), nullptr, nullptr, nullptr, nullptr};
-        if (layer > 0) view.last_key = last_key.data(), view.last_face = last_face.data();
+        T* key = buffer.key[layer & 1].get(size);
+        int32_t* face = buffer.face[layer & 1].get(size);
+        std::fill(key, key + size, std::numeric_limits<T>::infinity());
+        std::fill(face, face + size, -1);
+        TileView<T> view{box.x0, box.x1, box.y0, box.y1, stride, key, face, nullptr, nullptr, nullptr, nullptr};
+        if (layer > 0) view.last_key = buffer.key[1 - (layer & 1)].get(size), view.last_face = buffer.face[1 - (layer & 1)].get(size);
         for (int64_t i = 0; i < chunk_count; ++i) chunks[i].draw(tile, view);
         for (int y = box.y0; y < box.y1; ++y)
             resolve_row(a, a.points + item * a.verts, list.item(item), box.x0, y, box.x1 - box.x0,
-                        face.data() + static_cast<size_t>(y - box.y0) * stride,
+                        face + static_cast<size_t>(y - box.y0) * stride,
                         (item * a.height + y) * static_cast<int64_t>(a.width) + box.x0, layer);
     }
 }

@@ -59,6 +59,7 @@ HL_OP Mask either(Mask a, Mask b) { return {_mm256_or_ps(a.v, b.v)}; }
 HL_OP Mask except(Mask a, Mask b) { return {_mm256_andnot_ps(b.v, a.v)}; }
 HL_OP uint32_t bits(Mask m) { return static_cast<uint32_t>(_mm256_movemask_ps(m.v)); }
 HL_OP Floats select(Mask m, Floats yes, Floats no) { return _mm256_blendv_ps(no, yes, m.v); }
+HL_OP Ints select(Mask m, Ints yes, Ints no) { return _mm256_blendv_epi8(no, yes, _mm256_castps_si256(m.v)); }
 
 template <class Row>
 HL_OP void load_rows(Row&& row, Floats& x, Floats& y, Floats& z, Floats& w) {

@@ -52,6 +52,7 @@ HL_OP Mask except(Mask a, Mask b) { return Mask(a & ~b); }
 HL_OP uint32_t bits(Mask m) { return m; }
 HL_OP Mask from_bits(uint32_t b) { return Mask(b); }
 HL_OP Floats select(Mask m, Floats yes, Floats no) { return _mm512_mask_blend_ps(m, no, yes); }
+HL_OP Ints select(Mask m, Ints yes, Ints no) { return _mm512_mask_blend_epi32(m, no, yes); }
 
 /// Rows of four floats, one per lane, as four vectors. `row(i)` gives the address of lane i's.
 template <class Row>

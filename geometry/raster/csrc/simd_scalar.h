@@ -59,6 +59,7 @@ HL_OP Mask either(Mask a, Mask b) { return a || b; }
 HL_OP Mask except(Mask a, Mask b) { return a && !b; }
 HL_OP uint32_t bits(Mask m) { return m ? 1u : 0u; }
 HL_OP Floats select(Mask m, Floats yes, Floats no) { return m ? yes : no; }
+HL_OP Ints select(Mask m, Ints yes, Ints no) { return m ? yes : no; }
 
 template <class Row>
 HL_OP void load_rows(Row&& row, Floats& x, Floats& y, Floats& z, Floats& w) {

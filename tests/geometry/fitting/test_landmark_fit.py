@@ -14,11 +14,11 @@ from headlab.geometry.errors import HeadlabError
 from headlab.geometry.fitting.contour import ContourLines, outward_normals
 from headlab.geometry.fitting.landmark_fit import LandmarkBasis, LandmarkFitConfig, fit_landmarks
 from headlab.geometry.fitting.landmark_layout import MEDIAPIPE
-from headlab.geometry.landmarks.mesh478 import FACE_OVAL
 from headlab.geometry.fitting.lm import LMConfig
 from headlab.geometry.fitting.pose_init import weak_perspective_pose
 from headlab.geometry.fitting.priors import LandmarkPriors
 from headlab.geometry.fitting.so3 import rotation_matrix
+from headlab.geometry.landmarks.mesh478 import FACE_OVAL
 from headlab.geometry.models.head_model import HeadModel
 
 SIZE = (600, 500)

@@ -215,6 +215,16 @@ def test_repeated_calls_agree(detector: LandmarkDetector, photo: Read) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.7])
+def test_each_dog_alone(detector: LandmarkDetector, photo: Read, factor: float) -> None:
+    image = photo("p13.jpg")
+    for top, left in ((0, 0), (0, 450), (525, 0), (457, 450)):  # the third begins below a magazine with a real face
+        dog = image[:, top : top + 390, left : left + 450]
+        for flipped in (dog, dog.flip(2)):
+            assert detector.detect(resized(flipped.contiguous(), factor)) == []
+
+
+@pytest.mark.slow
 def test_video(detector: LandmarkDetector, photo: Read, reference: dict[str, np.ndarray]) -> None:
     errors = []
     for name in [f"video_a/f{i:04d}.jpg" for i in range(0, 110, 5)]:
