@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ..geometry.errors import HeadlabError, MissingAssetError
+from ..geometry.files import atomic_path, write_json
 from ..geometry.models.ict import read_ict, save_ict
 from .asset_kinds import KINDS, AssetKind
 from .asset_recognition import is_archive, recognise
-from .files import atomic_path, write_json
 
 _FORMAT = "headlab.assets/1"
 _MOST_BYTES = 16 << 30  # of an archive, unpacked

@@ -1,12 +1,12 @@
 """fit_photos: one person in one or more photos -> HeadFit.
 
-    landmarks (MediaPipe) ──> Levenberg-Marquardt ──> photometric refinement ──> texture
+landmarks (MediaPipe) ──> Levenberg-Marquardt ──> photometric refinement ──> texture
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 

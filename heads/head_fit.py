@@ -1,9 +1,8 @@
 """HeadFit: the result of fitting, saved as `head.npz`. What viewers, converters and the diffusion editor read."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..geometry.camera import Camera
 from ..geometry.code import HeadCode
 from ..geometry.errors import HeadlabError
+from ..geometry.files import write_bytes
 
 FORMAT = "headlab.fit/1"
 
@@ -43,14 +43,9 @@ class HeadFit:
         arrays["albedo"] = (self.albedo.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
         meta = {"format": FORMAT, "model": self.model, "sources": self.sources, "report": self.report}
         arrays["meta"] = np.array(json.dumps(meta))
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        buffer = BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        write_bytes(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> "HeadFit":

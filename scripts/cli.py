@@ -13,9 +13,9 @@ import tyro
 # OpenMP starts, so this comes before anything that imports torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from ..geometry.errors import HeadlabError  # noqa: E402
-from .assets import Assets  # noqa: E402
-from .fit import Fit  # noqa: E402
+from ..geometry.errors import HeadlabError
+from .assets import Assets
+from .fit import Fit
 
 Command = Annotated[Fit, tyro.conf.subcommand("fit")] | Annotated[Assets, tyro.conf.subcommand("assets")]
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..geometry.files import write_json, write_png
 from ..geometry.frame import Frame
 from ..geometry.models.head_model import HeadModel
 from ..heads.export import write_glb, write_obj, write_ply
-from ..heads.files import write_json, write_png
 from ..heads.head_fit import HeadFit
 from ..viewers.page import write_index_html
 from ..viewers.pictures import overlay, render_head, turntable

@@ -17,7 +17,7 @@ from string import Template
 from typing import Any
 
 from ..geometry.errors import HeadlabError
-from ..heads.files import plain, write_text
+from ..geometry.files import plain, write_text
 
 _SCRIPTS = ("matrix.js", "glb.js", "viewer.js", "panel.js", "page.js")
 #: Pictures larger than this (bytes, pixels a side) are embedded as JPEG, to keep the page light.

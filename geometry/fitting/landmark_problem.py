@@ -31,7 +31,7 @@ class LandmarkFitConfig:
 
     noise: float = 0.02  #: standard deviation of a landmark, in units of the head's outer-eye distance
     contour_noise: tuple[float, float] = (1.0, 1.5)  #: factors on it for outline points: across and along the outline
-    outline: Literal["auto", "fixed", "sliding"] = "auto"  #: outline points on averted cheeks, see `contour`
+    outline: Literal["auto", "fixed", "sliding"] = "auto"  #: of averted cheeks, see `contour`; auto: what fits
     systematic: float = 0.2  #: part of the noise's variance that is the same in all photos, so that more do not cure it
     kernel: str = "charbonnier"  #: "charbonnier", "geman-mcclure" or "none"
     kernel_scale: float = 3.0  #: residuals beyond so many standard deviations count as outliers

@@ -13,6 +13,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+from ..errors import HeadlabError
 from .head_model import HeadModel, LandmarkEmbedding
 from .storage import read_model, write_model
 
@@ -44,10 +45,10 @@ def load_default_head() -> HeadModel:
     model = build_default_head()
     try:
         write_model(model, path)
-    except OSError as error:
+    except (OSError, HeadlabError) as error:
         warnings.warn(
-            f"the default head cannot be cached in {path.parent} ({error.strerror}) and is built on every run; "
-            "set HEADLAB_CACHE to a folder that can be written",
+            f"the default head cannot be cached in {path.parent} and is built on every run; "
+            f"set HEADLAB_CACHE to a folder that can be written ({error})",
             stacklevel=2,
         )
     return model

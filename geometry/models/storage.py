@@ -1,8 +1,6 @@
 """HeadModel <-> one safetensors file. No pickles; written under a temporary name and renamed."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files import atomic_path
 from .head_model import DynamicContour, HeadModel, LandmarkEmbedding, License
 
 _TENSORS = (
@@ -39,14 +38,8 @@ def write_model(model: HeadModel, path: Path) -> None:
         "license": [model.license.name, model.license.commercial, model.license.url],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    with atomic_path(path) as temporary:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"headlab": json.dumps(meta)})
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def read_model(path: Path) -> HeadModel:

@@ -1,7 +1,8 @@
 """Rotations in the conventions of DECA's and EMOCA's files: quaternions (w, x, y, z), Euler angles about x, y, z.
 
-Everything goes through `roma`, whose quaternions are (x, y, z, w). Upstream's own axis2euler cannot run (it calls a
-name it does not have); here it is the inverse of `euler_to_matrix`.
+Everything goes through `roma`, whose quaternions are (x, y, z, w). Two of upstream's functions are not followed:
+axis2euler cannot run (it calls a name it does not have; here `matrix_to_euler` inverts `euler_to_matrix`), and
+angle2matrix mixes up the matrices of a batch (it stacks the nine entries along the wrong axis).
 """
 
 import roma

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from ...geometry.code import HeadCode
 from ...geometry.errors import HeadlabError
+from ...geometry.files import encode_image, write_bytes
 from ...geometry.models.head_model import HeadModel
-from ..files import encode_image, write_bytes
 from .gltf_buffer import BufferBuilder
 from .gltf_mesh import primitive, rest_surface
 from .gltf_skeleton import inverse_binds, joint_nodes

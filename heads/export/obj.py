@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from ...geometry.files import write_text
 from ...geometry.models.head_model import HeadModel
-from ..files import write_text
 from .looks import look_of
 from .parts import unit_normals
 

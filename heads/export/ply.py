@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from trimesh.exchange.ply import export_ply
 
+from ...geometry.files import write_bytes
 from ...geometry.models.head_model import HeadModel
 from ...geometry.raster.texture import sample_texture
-from ..files import write_bytes
 from .looks import look_of
 from .parts import unit_normals
 

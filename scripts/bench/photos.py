@@ -41,10 +41,10 @@ def main(args: Args) -> dict[str, Any]:
 
     from headlab.datasets.aligned_crop import aligned_crop
     from headlab.datasets.photo import read_photo
+    from headlab.geometry.files import write_png
     from headlab.geometry.landmarks import IBUG68, open_detector
     from headlab.geometry.models.default import load_default_head
     from headlab.heads.fit import FitConfig, FitTools, fit_photos
-    from headlab.heads.files import write_png
     from headlab.viewers.pictures import overlay, render_head, turntable
 
     model = load_default_head()
@@ -100,7 +100,8 @@ def main(args: Args) -> dict[str, Any]:
                 write_png(args.pictures / f"{stem}_turntable.png", turntable(model, code, fit.albedo))
                 write_png(args.pictures / f"{stem}_albedo.png", fit.albedo)
     mean = {
-        key: float(np.mean([row[key] for row in rows if key in row])) for key in ("nme68", "render468", "identity", "seconds")
+        key: float(np.mean([row[key] for row in rows if key in row]))
+        for key in ("nme68", "render468", "identity", "seconds")
     }
     result = {"mean": mean, "faces_on_render": sum("identity" in row for row in rows), "photos": rows}
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,8 @@ from PIL import Image
 from riggable import ramp_texture, random_code, riggable_head
 
 from headlab.geometry.errors import HeadlabError
+from headlab.geometry.files import write_png
 from headlab.heads.export import write_glb
-from headlab.heads.files import write_png
 from headlab.viewers.page import write_index_html
 
 EVIL = '"><script>alert(1)</script><b onclick=alert(2)>$title &amp; .jpg'

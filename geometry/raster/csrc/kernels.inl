@@ -179,6 +179,7 @@ HL_OP void draw_one(const TileView<float>& tile, const FastTriangle& t) {
                 const Mask later = both(equal(key, last), less(loadi(tile.last_face + row + x), face));
                 draw = both(draw, either(less(last, key), later));
             }
+            if (bits(draw) == 0) continue;
             int32_t* hits = tile.face + row + x;
             store(keys, select(draw, key, before));
             storei(hits, select(draw, face, loadi(hits)));

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from headlab.geometry.raster import RasterError, closest_point
 
 from .conftest import sphere

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+
 from headlab.geometry.raster import Raster, interpolate, rasterize
 
 from .conftest import from_ndc

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from headlab.geometry.raster import Raster, antialias, interpolate, oracle, rasterize
 from torch import Tensor
+
+from headlab.geometry.raster import Raster, antialias, interpolate, oracle, rasterize
 
 from .conftest import Scene, sphere
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch import Tensor
+
 from headlab.geometry.raster import Raster, RasterError, interpolate, ops, rasterize
 from headlab.geometry.raster import raster as raster_module
-from torch import Tensor
 
 from .conftest import Scene, random_soup, sphere
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from headlab.geometry.raster import RasterError, sample_texture, sh_basis, shade_sh, vertex_normals
 
 from .conftest import sphere

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from headlab.geometry.errors import HeadlabError
-from headlab.heads.files import atomic_path, encode_image, write_bytes, write_json, write_png, write_text
+from headlab.geometry.files import atomic_path, encode_image, write_bytes, write_json, write_png, write_text
 
 
 def test_replaces_only_at_the_end(tmp_path):
@@ -113,3 +113,10 @@ def test_png_round_trip(tmp_path, channels):
 
 def test_image_values_are_clamped():
     assert encode_image(torch.full((3, 2, 2), 1.5), "PNG") == encode_image(torch.ones(3, 2, 2), "PNG")
+
+
+@pytest.mark.parametrize("image", [torch.zeros(2, 4, 4), torch.zeros(3, 0, 4), torch.full((3, 2, 2), float("nan"))])
+def test_senseless_pictures(tmp_path, image):
+    with pytest.raises(ValueError, match="picture"):
+        write_png(tmp_path / "x.png", image)
+    assert not list(tmp_path.iterdir())

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..geometry.errors import HeadlabError
+from .errors import HeadlabError
 
 
 @contextmanager
@@ -87,9 +87,16 @@ def encode_image(image: Float[Tensor, "channels height width"], kind: str, quali
         image: values 0..1 (clamped).
         kind: "PNG" or "JPEG".
         quality: of the JPEG, 1..100; colour is not subsampled.
+
+    Raises:
+        ValueError: wrong number of channels, no pixels, or values that are not numbers.
     """
     from PIL import Image
 
+    if image.shape[0] not in (1, 3, 4) or image.numel() == 0:
+        raise ValueError(f"a picture is (1, 3 or 4, height, width); got {tuple(image.shape)}")
+    if not bool(torch.isfinite(image).all()):
+        raise ValueError("a picture's values must be numbers; got NaN or infinity")
     levels = (image.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
     buffer = BytesIO()
