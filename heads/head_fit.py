@@ -64,8 +64,10 @@ class HeadFit:
             count = len(meta["sources"])
             cameras = tuple(
                 Camera(
-                    *(torch.from_numpy(data[f"camera{i}.{name}"]) for name in ("K", "R", "t")),
-                    (int(data[f"camera{i}.size"][0]), int(data[f"camera{i}.size"][1])),
+                    K=torch.from_numpy(data[f"camera{i}.K"]),
+                    R=torch.from_numpy(data[f"camera{i}.R"]),
+                    t=torch.from_numpy(data[f"camera{i}.t"]),
+                    size=(int(data[f"camera{i}.size"][0]), int(data[f"camera{i}.size"][1])),
                 )
                 for i in range(count)
             )

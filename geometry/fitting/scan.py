@@ -35,7 +35,8 @@ INNER = slice(17, 68)  # of the 68 landmarks; where the jaw line runs is a matte
 class ScanConfig:
     """How a scan is fitted. Lengths in metres of the head."""
 
-    noise: tuple[float, ...] = (0.006, 0.004, 0.003, 0.002, 0.0015, 0.001, 0.001, 0.001, 0.0007, 0.0007, 0.0007, 0.0007)
+    noise: tuple[float, ...] = (0.006, 0.006, 0.004, 0.003, 0.002, 0.0015, 0.001, 0.001, 0.001, 0.001)  #: σ per round
+    scale_noise: float = 0.006  #: an unknown unit is estimated while σ is at least this: later rounds overfit it
     landmark_noise: float = 0.004  #: standard deviation of a landmark's place
     reach: float = 4.0  #: pairs farther apart than this many times the noise (or 6 mm) count little
     outside_face: float = 0.2  #: weight of ears, scalp and neck against the face: scans of them carry hair
@@ -69,7 +70,8 @@ def fit_scan(
         target_faces: (faces, 3) its triangles, or None for a cloud of points.
         landmarks: the 68 points on the scan, in its unit (see `scan_landmarks`); rows may be NaN. None: the scan
             already lies about where the model's neutral head does.
-        scale: the scan's unit is unknown and is estimated, as far as heads differ in size. Otherwise it is metres.
+        scale: the scan's unit is unknown and is estimated from what sizes heads have, to about 5 %; otherwise it is
+            metres.
         config: settings.
 
     Raises:
@@ -79,7 +81,6 @@ def fit_scan(
     surface = scan_surface(target_vertices, target_faces)
     problem = _Problem.of(model, surface, landmarks, scale, config)
     state = problem.start()
-    hits, weights = None, np.zeros(0)
     for noise in config.noise:
         hits, weights = problem.pairs(state, noise)
         if (weights > 0.1).sum() < 50:
@@ -203,7 +204,7 @@ class _Problem:
         mark_right = (self.marks - state.place(self.mark_template)).ravel() * mark_trust
 
         count = len(self.precision)
-        scale_precision = 1e-6 if self.free_scale else 1e12
+        scale_precision = 1e-6 if self.free_scale and noise >= self.config.scale_noise else 1e12
         prior = np.concatenate([self.precision, np.full(6, 1e-6), [scale_precision]])
         hessian = system.T @ system + mark_system.T @ mark_system + np.diag(prior)
         linear = system.T @ right + mark_system.T @ mark_right

@@ -41,7 +41,9 @@ def read_deca_checkpoint(path: Path) -> Sections:
     if len(sections) < len(needed):
         lacking = ", ".join(key for key in needed if key not in sections)
         held = ", ".join(map(str, list(data)[:6])) if isinstance(data, Mapping) else type(data).__name__
-        raise HeadlabError(f"{path} is not DECA's deca_model.tar: {lacking} expected, {held} found; get it at {DECA_PAGE}")
+        raise HeadlabError(
+            f"{path} is not DECA's deca_model.tar: {lacking} expected, {held} found; get it at {DECA_PAGE}"
+        )
     return {key: dict(data[key]) for key in sections}
 
 

@@ -126,9 +126,7 @@ class CropTransform:
         """Crop pixels per photo pixel."""
         return float(torch.linalg.det(self.matrix[:2, :2]).sqrt())
 
-    def crop(
-        self, photo: Float[Tensor, "3 height width"], order: Literal[1, 3] = 1
-    ) -> Float[Tensor, "3 size size"]:
+    def crop(self, photo: Float[Tensor, "3 height width"], order: Literal[1, 3] = 1) -> Float[Tensor, "3 size size"]:
         """Cut the crop out. Outside of the photo it is black. Differentiable in the photo.
 
         Args:

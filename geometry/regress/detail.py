@@ -1,6 +1,6 @@
 """Displacement maps: detail normals and the dense mesh (DECA, Feng et al. 2021, section 4.2).
 
-    V' = V + (mask · D + D_fixed) N,   N' = normals of the texel grid V'
+V' = V + (mask · D + D_fixed) N,   N' = normals of the texel grid V'
 """
 
 from functools import lru_cache
@@ -99,7 +99,9 @@ def dense_mesh(
     return place + displacement[:, 0, row, column].unsqueeze(-1) * normal
 
 
-def dense_colors(template: DenseTemplate, texture: Float[Tensor, "batch chan size size"]) -> Float[Tensor, "batch dense chan"]:
+def dense_colors(
+    template: DenseTemplate, texture: Float[Tensor, "batch chan size size"]
+) -> Float[Tensor, "batch dense chan"]:
     """Colour of each dense vertex: the texel it stands on."""
     row, column = template.texels.unbind(-1)
     return texture[:, :, row, column].mT

@@ -1,6 +1,7 @@
 """DetailDecoder: jaw pose, expression and detail code -> displacement map (DECA's D_detail)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class DetailDecoder(nn.Module):
         self._channels = channels[0]
         self.l1 = nn.Sequential(nn.Linear(latent, channels[0] * _FIRST**2))
         blocks: list[nn.Module] = [nn.BatchNorm2d(channels[0])]
-        for inputs, outputs in zip(channels[:-1], channels[1:], strict=True):
+        for inputs, outputs in pairwise(channels):
             blocks += [
                 nn.Upsample(scale_factor=2, mode="bilinear"),
                 nn.Conv2d(inputs, outputs, 3, padding=1),

@@ -69,7 +69,9 @@ class HeadRaster:
         """Interpolated world normals (not unit between vertices); 0 beside the head."""
         return interpolate(self.raster, self.normals, self.model.faces).movedim(-1, 1)
 
-    def texture_image(self, texture: Float[Tensor, "#batch chan rows columns"]) -> Float[Tensor, "batch chan height width"]:
+    def texture_image(
+        self, texture: Float[Tensor, "#batch chan rows columns"]
+    ) -> Float[Tensor, "batch chan height width"]:
         """A texture on the head; 0 beside it."""
         return sample(texture, self.grid) * self.alpha
 

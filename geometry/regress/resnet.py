@@ -1,4 +1,4 @@
-"""ResNet with bottleneck blocks (He et al., "Deep residual learning for image recognition", 2016), without its classifier.
+"""ResNet with bottleneck blocks and no classifier (He et al., "Deep residual learning for image recognition", 2016).
 
 Parameter names are those of torchvision's resnet50, so that weights trained with it load; the stride of a block sits
 on its 3x3 convolution, as there.

@@ -73,7 +73,11 @@ def _inert(module: str, *names: str) -> Allowed:
 LIGHTNING_GLOBALS: Allowed = {
     **ARRAY_GLOBALS,
     ("collections", "defaultdict"): defaultdict,
-    **{(module, name): kind for module in ("builtins", "__builtin__") for name, kind in (("dict", dict), ("list", list))},
+    **{
+        (module, name): kind
+        for module in ("builtins", "__builtin__")
+        for name, kind in (("dict", dict), ("list", list))
+    },
     **_inert("builtins", "str", "int", "float", "bool", "tuple", "NoneType", "slice", "range"),
     **_inert("typing", "Any", "Dict", "List", "Optional", "Union"),
     **_inert("omegaconf.dictconfig", "DictConfig"),

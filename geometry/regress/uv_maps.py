@@ -29,7 +29,9 @@ class UvSpace:
     def image(self, values: Float[Tensor, "batch verts chan"]) -> Float[Tensor, "batch chan size size"]:
         """Vertex attributes per texel, 0 outside of the layout (upstream's world2uv)."""
         count = values.shape[0]
-        raster = Raster(*(x.expand(count, *x.shape[1:]) for x in (self.raster.face, self.raster.bary, self.raster.depth)))
+        raster = Raster(
+            *(x.expand(count, *x.shape[1:]) for x in (self.raster.face, self.raster.bary, self.raster.depth))
+        )
         return interpolate(raster, values, self.model.faces).movedim(-1, 1)
 
 

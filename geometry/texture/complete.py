@@ -32,8 +32,9 @@ def without_strangers(
 ) -> Unwrapped:
     """Distrust skin texels of the neck, the ears and the sides of the head that are not of this person's colour.
 
-    There, and where the face is seen at a slant, hair, collars and background meet the head. The middle of the face tells what the skin looks like (as a ratio
-    to the expected albedo); it is itself left alone, glasses and beards being part of the likeness, and so is the scalp.
+    There, and where the face is seen at a slant, hair, collars and background meet the head. The middle of the face
+    tells what the skin looks like (as a ratio to the expected albedo); it is itself left alone, glasses and beards
+    being part of the likeness, and so is the scalp.
     """
     if not {"face", "scalp"} <= set(model.regions):
         return seen
@@ -124,10 +125,10 @@ def mirror_map(
 
 def mirror_partners(vertices: Float[Tensor, "verts 3"]) -> Int[Tensor, "verts"]:
     """The vertex nearest to each vertex's mirror image across x = 0."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     points = vertices.double().numpy()
-    return torch.from_numpy(cKDTree(points).query(points * [-1.0, 1.0, 1.0])[1])
+    return torch.from_numpy(KDTree(points).query(points * [-1.0, 1.0, 1.0])[1])
 
 
 def push_pull(

@@ -71,8 +71,8 @@ def unwrap(
     visible = (depth.reshape(size, size) < nearest[0] + _TOLERANCE) & (grid.abs() < 1).all(-1)[0]
     weight = facing.clamp(min=0) ** 2 * (facing > _GRAZING) * visible * nearest[1] * uv_raster.mask[0]
 
-    colour = grid_sample(_softened(image, pixel, size), grid, mode="bilinear", padding_mode="border", align_corners=False)
-    colour = colour[0]
+    photo = _softened(image, pixel, size)
+    colour = grid_sample(photo, grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
     if code.light is not None:
         shading = shade_sh(normal, code.light).clamp(min=_DARKEST).permute(2, 0, 1)
         colour = colour / shading

@@ -39,13 +39,13 @@ class Args:
 def main(args: Args) -> dict[str, Any]:
     import onnxruntime
 
-    from headlab.datasets.aligned_crop import aligned_crop
-    from headlab.datasets.photo import read_photo
-    from headlab.geometry.files import write_png
-    from headlab.geometry.landmarks import IBUG68, open_detector
-    from headlab.geometry.models.default import load_default_head
-    from headlab.heads.fit import FitConfig, FitTools, fit_photos
-    from headlab.viewers.pictures import overlay, render_head, turntable
+    from ...datasets.aligned_crop import aligned_crop
+    from ...datasets.photo import read_photo
+    from ...geometry.files import write_png
+    from ...geometry.landmarks import IBUG68, open_detector
+    from ...geometry.models.default import load_default_head
+    from ...heads.fit import FitConfig, FitTools, fit_photos
+    from ...viewers.pictures import overlay, render_head, turntable
 
     model = load_default_head()
     tools = FitTools.build("default", model)

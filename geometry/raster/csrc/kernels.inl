@@ -166,7 +166,6 @@ HL_OP void draw_one(const TileView<float>& tile, const FastTriangle& t) {
             const Floats l2 = sub_mul(c01, dy01, s0), l1 = sub_mul(c02, dy02, s0), l0 = sub_mul(c12, dy12, s1);
             const Floats least = minimum(minimum(l0, l1), l2);
             const uint32_t maybe = bits(less(minus_margin, least));
-            if (maybe == 0) continue;
             Mask in = less(margin, least);
             const uint32_t doubtful = maybe & ~bits(in);
             if (doubtful) in = either(in, from_bits(decide(t, doubtful, x, y)));
@@ -179,7 +178,6 @@ HL_OP void draw_one(const TileView<float>& tile, const FastTriangle& t) {
                 const Mask later = both(equal(key, last), less(loadi(tile.last_face + row + x), face));
                 draw = both(draw, either(less(last, key), later));
             }
-            if (bits(draw) == 0) continue;
             int32_t* hits = tile.face + row + x;
             store(keys, select(draw, key, before));
             storei(hits, select(draw, face, loadi(hits)));
