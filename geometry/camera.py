@@ -24,7 +24,7 @@ class Camera:
     size: tuple[int, int]  #: (height, width), pixels
 
     @classmethod
-    def frontal(cls, focal: float | Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> "Camera":
+    def frontal(cls, focal: float | int | Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> "Camera":
         """Camera at the world's origin looking along -Z: heads in front of it have z < 0.
 
         Args:
@@ -67,7 +67,7 @@ class Camera:
         sy, sx = size[0] / self.size[0], size[1] / self.size[1]
         return replace(self, K=self.K * self.K.new_tensor([[sx], [sy], [1.0]]), size=size)
 
-    def cropped(self, left: float, top: float, size: tuple[int, int]) -> "Camera":
+    def cropped(self, left: float | int, top: float | int, size: tuple[int, int]) -> "Camera":
         """The same camera on a window of the image whose top left corner is (left, top), pixels."""
         shift = torch.zeros_like(self.K)
         shift[..., 0, 2], shift[..., 1, 2] = left, top

@@ -7,11 +7,12 @@ import os
 import sys
 from typing import Annotated
 
-import tyro
-
-# Threads that spin while they wait bring everything to a crawl where other work shares the cores. Read when torch's
-# OpenMP starts, so this comes before anything that imports torch.
+# Read when numpy and torch start their threads, so this comes before anything that imports them. Threads that spin while
+# they wait bring everything to a crawl where other work shares the cores; the matrices given to BLAS are small.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import tyro  # noqa: E402
 
 from ..geometry.errors import HeadlabError
 from .assets import Assets

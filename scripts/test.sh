@@ -10,13 +10,19 @@ say "ruff"
 "$bin/ruff" format --check .
 say "pyright"
 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 "$bin/pyright"
-say "glTF validator"
+say "browser and glTF validator"
+need_packages chromium || echo "chromium is not installed: the browser tests are skipped"
 if command -v npm >/dev/null; then
-  [ -d build/node/node_modules/gltf-validator ] || npm install --silent --no-audit --no-fund --prefix build/node gltf-validator
-  export HEADLAB_NODE_MODULES=$PWD/build/node/node_modules
+  [ -d build/node_modules/gltf-validator ] || npm install --silent --no-audit --no-fund --prefix build gltf-validator playwright-core
 else
-  echo "npm is not installed: the Khronos validator is skipped"
+  echo "npm is not installed: the Khronos validator and the browser tests are skipped"
+fi
+export HEADLAB_NODE_MODULES=$PWD/build/node_modules
+if command -v nvcc >/dev/null && [ -d geometry/raster/csrc/cuda ]; then
+  say "CUDA sources compile"
 fi
 say "pytest"
+# As the command line sets them: no spinning threads on shared cores.
+export OMP_WAIT_POLICY=PASSIVE OPENBLAS_NUM_THREADS=1
 # From another folder, so that the installed package is what is tested.
 (cd tests && HEADLAB_CACHE=${HEADLAB_CACHE:-$OLDPWD/build/cache} "$bin/python" -m pytest -q -c ../pyproject.toml --rootdir .. . "$@")

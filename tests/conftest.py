@@ -2,10 +2,17 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from headlab.geometry.landmarks import LandmarkDetector, open_detector
+from headlab.geometry.models.default import load_default_head
+from headlab.geometry.models.head_model import HeadModel
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +40,32 @@ def node_modules() -> Path:
     if shutil.which("node") is None or not folder.is_dir():
         pytest.skip(f"node or {folder} is missing: npm install --prefix build gltf-validator playwright-core")
     return folder
+
+
+@pytest.fixture(scope="session")
+def default_head() -> HeadModel:
+    """The default head, from the cache where there is one."""
+    return load_default_head()
+
+
+@pytest.fixture(scope="session")
+def detector() -> Iterator[LandmarkDetector]:
+    """MediaPipe's networks from its wheel."""
+    with open_detector("solutions") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> Float[Tensor, "3 512 512"]:
+    """A photo of a face (NASA, public domain), sRGB 0..1."""
+    from skimage.data import astronaut
+
+    return torch.from_numpy(astronaut()).permute(2, 0, 1).float() / 255
+
+
+@pytest.fixture(scope="session")
+def fit_tools(default_head: HeadModel):
+    """The default head prepared for fitting, with a texture small enough for tests."""
+    from headlab.heads.fit import FitTools
+
+    return FitTools.build("default", default_head, texture_size=256)

@@ -1,6 +1,7 @@
 """Tiny models for tests: no downloads, milliseconds to build."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def tiny_head(shapes: int = 12, *, rings: int = 24, seed: int = 0, pose_basis: b
     embedding = _nearest_in_front(model, points)
     subset = torch.tensor(MEDIAPIPE.ibug68)
     landmarks = {"478": embedding, "68": LandmarkEmbedding(embedding.faces[subset], embedding.weights[subset])}
-    return HeadModel(**{**vars(model), "landmarks": landmarks})
+    return replace(model, landmarks=landmarks)
 
 
 def _egg(rings: int) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ LOST = (0.6, 0.15, 0.5)
 class LandmarkFitConfig:
     """How far landmarks are trusted, and what may move."""
 
-    noise: float = 0.02  #: standard deviation of a landmark, in units of the head's outer-eye distance
+    noise: float = 0.01  #: standard deviation of a landmark, in units of the head's outer-eye distance
     contour_noise: tuple[float, float] = (1.0, 1.5)  #: factors on it for outline points: across and along the outline
     outline: Literal["auto", "fixed", "sliding"] = "auto"  #: of averted cheeks, see `contour`; auto: what fits
     systematic: float = 0.2  #: part of the noise's variance that is the same in all photos, so that more do not cure it

@@ -23,8 +23,8 @@ class LandmarkPriors:
     """Strengths; angles in radians, lengths in metres. β is unit Gaussian by the model's own scaling."""
 
     shape: float = 1.0  #: factor on ½‖β‖²
-    expression: float = 0.3  #: factor on ½ Σ (ψ / std)², std = model.expression_std
-    sparsity: float = 0.3  #: cost per unit of ψ / std where actions only go one way: unused actions stay at 0
+    expression: float = 1.0  #: factor on ½ Σ (ψ / std)², std = model.expression_std
+    sparsity: float = 0.5  #: cost per unit of ψ / std where actions only go one way: unused actions stay at 0
     field_of_view: float = 1.4  #: likely focal length in units of the longer image side (a 50 mm lens on 36 mm film)
     field_of_view_spread: float = 0.5  #: of its logarithm
     distance: float = 1.0  #: likely distance of the face, metres

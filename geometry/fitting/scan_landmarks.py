@@ -16,8 +16,8 @@ from ..raster import interpolate, rasterize, sample_texture, vertex_normals
 
 _SIZE = 512  # pixels
 _DISTANCE = 4.0  # of the camera, in sizes of the scan
-_AROUND = (0, 45, -45, 90, -90, 135, -135, 180)  # yaws tried until a face is found, degrees
-_FAN = ((0, 0), (-20, 0), (20, 0), (0, -12), (0, 12), (-35, 0), (35, 0))  # yaw, pitch about the frontal view
+_AROUND = (0.0, 45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)  # yaws tried until a face is found, degrees
+_FAN = ((0.0, 0.0), (-20.0, 0.0), (20.0, 0.0), (0.0, -12.0), (0.0, 12.0), (-35.0, 0.0), (35.0, 0.0))  # yaw, pitch about the frontal view
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def scan_landmarks(
         if seen is None:
             continue
         low, high = seen.amin(0), seen.amax(0)
-        side = float((high - low).max()) * 1.6
-        corner = (low + high - side) / 2
-        close = camera.cropped(float(corner[0]), float(corner[1]), (max(1, round(side)),) * 2).resized((_SIZE, _SIZE))
+        side = max(1, round(float((high - low).max()) * 1.6))
+        left, top = ((low + high - side) / 2).tolist()
+        close = camera.cropped(left, top, (side, side)).resized((_SIZE, _SIZE))
         points = look.detect(close, detector)
         if points is not None:
             lifted, squareness = look.lift(points, close)
@@ -69,9 +69,9 @@ def scan_landmarks(
 def _facing(look: "_Look", detector: LandmarkDetector) -> float:
     """Yaw, in degrees, from which the face is seen most squarely."""
     for yaw in _AROUND:
-        points = look.detect(look.camera(yaw, 0), detector)
+        points = look.detect(look.camera(yaw, 0.0), detector)
         if points is not None:
-            lifted, weight = look.lift(points, look.camera(yaw, 0))
+            lifted, weight = look.lift(points, look.camera(yaw, 0.0))
             right, left = lifted[36:42].mean(0), lifted[42:48].mean(0)
             if (weight[36:48] > 0).all():
                 across = left - right  # of the eyes; the face looks at right angles to it

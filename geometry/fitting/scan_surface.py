@@ -1,13 +1,12 @@
 """Scans as surfaces that can be asked for their nearest point: triangle meshes, and clouds of points."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from ..errors import HeadlabError
 from ..models.correspondence import vertex_normals
@@ -26,17 +25,6 @@ class SurfaceHits:
     border: Bool[ndarray, "n"]  #: the scan ends here: the true nearest point may not have been seen
 
 
-class ScanSurface(Protocol):
-    """What the scan fit asks of a scan."""
-
-    oriented: bool  #: whether normals point consistently outwards (or inwards)
-
-    @property
-    def points(self) -> Float[ndarray, "verts 3"]: ...
-
-    def nearest(self, queries: Float[ndarray, "n 3"]) -> SurfaceHits: ...
-
-
 @dataclass(frozen=True)
 class MeshSurface:
     """A triangle mesh, open or closed."""
@@ -46,10 +34,6 @@ class MeshSurface:
     normals: Float[ndarray, "verts 3"]
     on_border: Bool[ndarray, "verts"]
     oriented: bool = True
-
-    @property
-    def points(self) -> Float[ndarray, "verts 3"]:
-        return self.vertices
 
     def nearest(self, queries: Float[ndarray, "n 3"]) -> SurfaceHits:
         """Exact closest points. A hit is at the border where all that it touches of its triangle is."""
@@ -67,7 +51,7 @@ class CloudSurface:
 
     points: Float[ndarray, "verts 3"]
     normals: Float[ndarray, "verts 3"]  #: of unknown sign
-    tree: cKDTree
+    tree: KDTree
     spacing: float  #: typical distance between neighbours
     oriented: bool = False
 
@@ -79,6 +63,10 @@ class CloudSurface:
         height = (offset * normal).sum(1)
         beside = np.linalg.norm(offset - height[:, None] * normal, axis=1)
         return SurfaceHits(position, normal, np.abs(height), beside > 2 * self.spacing)
+
+
+#: What the scan fit works on: `points`, `nearest(queries)`, and whether normals are `oriented` the same way.
+ScanSurface = MeshSurface | CloudSurface
 
 
 def scan_surface(vertices: Float[ndarray, "verts 3"], faces: Int[ndarray, "faces 3"] | None) -> ScanSurface:
@@ -104,7 +92,7 @@ def scan_surface(vertices: Float[ndarray, "verts 3"], faces: Int[ndarray, "faces
 
 
 def _cloud(points: Float[ndarray, "verts 3"]) -> CloudSurface:
-    tree = cKDTree(points)
+    tree = KDTree(points)
     distance, index = tree.query(points, k=_NEIGHBOURS)
     near = points[index] - points[index].mean(1, keepdims=True)
     _, vectors = np.linalg.eigh(np.einsum("nki,nkj->nij", near, near))

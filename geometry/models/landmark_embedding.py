@@ -25,8 +25,8 @@ from ..texture.default_albedo import default_albedo
 from .head_model import HeadModel, LandmarkEmbedding
 
 POINTS = 478
-_YAWS = (-40, -20, 0, 20, 40)
-_PITCHES = (-12, 0, 12)
+_YAWS = (-40.0, -20.0, 0.0, 20.0, 40.0)
+_PITCHES = (-12.0, 0.0, 12.0)
 _SIZE = 448
 _DISTANCE = 1.0  # metres
 

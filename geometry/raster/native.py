@@ -36,6 +36,8 @@ def module_for(tensor: Tensor) -> ModuleType:
 
 @cache
 def _load(kind: str) -> ModuleType:
+    if kind == "cuda":
+        return import_module(".cuda", __package__)
     if kind != "cpu":
         raise RasterError(f"no rasteriser for device {kind!r} in this build; move the tensors to the CPU")
     try:

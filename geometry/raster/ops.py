@@ -102,9 +102,7 @@ def _interpolate_context(ctx, inputs, output):
 def _interpolate_backward(ctx, grad):
     attributes, faces, face, bary = ctx.saved_tensors
     to_attributes, to_bary = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
-    grad_attributes, grad_bary = interpolate_backward(
-        attributes, faces, face, bary, grad, to_attributes, to_bary
-    )
+    grad_attributes, grad_bary = interpolate_backward(attributes, faces, face, bary, grad, to_attributes, to_bary)
     return grad_attributes if to_attributes else None, None, None, grad_bary if to_bary else None
 
 

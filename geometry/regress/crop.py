@@ -28,10 +28,10 @@ _BOX_SHIFT = 0.12
 
 @dataclass(frozen=True)
 class FaceSquare:
-    """Square about a face in a photo: centre (x, y) and side in pixel indices."""
+    """Square about a face in a photo: centre (x, y) in pixel indices, whole side in pixels."""
 
     centre: tuple[float, float]
-    side: float
+    side: int
 
     @classmethod
     def from_landmarks(cls, points: Float[Tensor, "68 2"], scale: float = SCALE) -> "FaceSquare":

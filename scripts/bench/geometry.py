@@ -25,7 +25,7 @@ from ...geometry.models.default import load_default_head
 from ...geometry.models.head_model import HeadModel
 from ...geometry.models.ict import load_ict
 from ...geometry.models.shape_space import align_rigidly, vertex_areas
-from ...geometry.raster import closest_point, rasterize
+from ...geometry.raster import Raster, closest_point, rasterize
 
 _MOVED = 0.1  # of an action's largest motion: vertices that move more count as moved
 
@@ -121,8 +121,11 @@ def face_distances(
     goal = model.faces.numpy() if onto_eyes else skin_faces
     back = _distance(head, goal, real[real_face])
     real_area = vertex_areas(real, real_faces)[real_face]
-    means = (forth @ area / area.sum(), back @ real_area / real_area.sum(), back.mean())
-    return tuple(float(1e3 * x) for x in means)
+    return (
+        1e3 * float(forth @ area / area.sum()),
+        1e3 * float(back @ real_area / real_area.sum()),
+        1e3 * float(back.mean()),
+    )
 
 
 def _distance(vertices: ndarray, faces: ndarray, points: ndarray) -> Float[ndarray, "n"]:
@@ -181,7 +184,7 @@ def find_scan_landmarks(vertices: ndarray, faces: ndarray, texture: ScanTexture 
 def scan_distances(model: HeadModel, fit: ScanFit, vertices: ndarray, faces: ndarray) -> tuple[float, float, float]:
     """`face_distances` to a whole scan, after the fit's scale."""
     head, real = model.vertices(fit.code).double().numpy(), vertices * fit.scale
-    skin, skin_faces = outer_skin(model)
+    _, skin_faces = outer_skin(model)
     hit = closest_points(real, head, skin_faces)
     on_face = (model.regions["face"].numpy()[skin_faces[hit.face]]).all(1)
     near = np.linalg.norm(hit.position - real, axis=1) < 0.02
@@ -271,7 +274,7 @@ def sample_checks(model: HeadModel, count: int = 60, seed: int = 5) -> dict:
     breadth = (breadth.amax(1) - breadth.amin(1)) * 1e3
     return {
         "open_mouth_mm2_max": max(open_mouth_area(model, head) for head in heads),
-        "uncovered_eyeball_mm2_max": max(eyeball_through_lids(model, head) for head in heads),
+        "eyeball_through_lids_mm2_max": max(eyeball_through_lids(model, head) for head in heads),
         "pupil_distance_mm": [float(eyes.mean()), float(eyes.std())],
         "head_breadth_mm": [float(breadth.mean()), float(breadth.std())],
     }
@@ -280,40 +283,37 @@ def sample_checks(model: HeadModel, count: int = 60, seed: int = 5) -> dict:
 def open_mouth_area(model: HeadModel, head: Float[torch.Tensor, "verts 3"]) -> float:
     """Visible area of the inside of the mouth from the front, mm²."""
     inside = model.regions["mouth"] | model.regions["teeth"] | model.regions["tongue"]
-    centre = model.landmarks3d(head)[48:68].mean(0)
-    return _visible_area(model, head, centre, inside[model.faces].all(1))
+    raster = _render(model, head, model.landmarks3d(head)[48:68].mean(0))
+    shown = raster.mask[0] & inside[model.faces].all(1)[raster.face[0].clamp(min=0).long()]
+    return float(shown.sum()) * _PIXEL**2
 
 
 def eyeball_through_lids(model: HeadModel, head: Float[torch.Tensor, "verts 3"]) -> float:
-    """Area of the eyeballs seen from the front outside the opening between the lids, mm².
+    """Area of the eyeballs that stands out through the lids, seen from the front, mm².
 
-    The opening is what stays visible when the eyeballs are made a tenth smaller, grown by half a millimetre.
+    There the lids' outer skin, which the mean head shows, follows behind the eyeball.
     """
+    ball = model.regions["eyes"][model.faces].all(1)
     total = 0.0
     for name in ("left_eye", "right_eye"):
-        ball = model.regions[name]
-        centre = head[ball].mean(0)
-        smaller = head.clone()
-        smaller[ball] = centre + 0.85 * (head[ball] - centre)
-        chosen = ball[model.faces].all(1)
-        now, opening = (_visible(model, v, centre, chosen) for v in (head, smaller))
-        grown = torch.nn.functional.max_pool2d(opening[None].float(), 9, 1, 4)[0] > 0
-        total += float((now & ~grown).sum()) * _PIXEL**2
+        mean = _render(model, model.template, model.template[model.regions[name]].mean(0))
+        outer = torch.zeros_like(ball)
+        outer[mean.face[mean.mask].unique().long()] = True
+        raster = _render(model, head, head[model.regions[name]].mean(0), layers=2)
+        first, second = raster.face[0].clamp(min=0).long().unbind(-1)
+        pierced = raster.mask[0].all(-1) & ball[first] & outer[second] & ~ball[second]
+        total += float(pierced.sum()) * _PIXEL**2
     return total
 
 
 _PIXEL = 0.2  # millimetres
 
 
-def _visible(model: HeadModel, head: torch.Tensor, centre: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """Pixels of 0.2 mm, 80 mm around a point, that show chosen faces from a metre in front."""
+def _render(model: HeadModel, head: torch.Tensor, centre: torch.Tensor, layers: int = 1) -> Raster:
+    """Pixels of 0.2 mm, 80 mm around a point, from a metre in front."""
     camera = Camera.frontal(1000 / _PIXEL, (400, 400))
-    raster = rasterize(camera.to_homogeneous(head - centre - torch.tensor([0, 0, 1.0]))[None], model.faces, camera.size)
-    return raster.mask[0] & chosen[raster.face[0].clamp(min=0).long()]
-
-
-def _visible_area(model: HeadModel, head: torch.Tensor, centre: torch.Tensor, chosen: torch.Tensor) -> float:
-    return float(_visible(model, head, centre, chosen).sum()) * _PIXEL**2
+    points = camera.to_homogeneous(head - centre - torch.tensor([0, 0, 1.0]))
+    return rasterize(points[None], model.faces, camera.size, layers=layers)
 
 
 # ------------------------------------------------------------------------------------------------ actions

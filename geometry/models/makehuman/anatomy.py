@@ -6,7 +6,7 @@ Both corrections are linear in the vertices, so that a head made of corrected on
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 _CONTACT = 0.0025  # metres: vertices of the two lips nearer than that face each other
 _LID = 0.003  # metres outside the eyeball: where the skin's tie to it fades
@@ -33,7 +33,7 @@ def seal_lips(
     """
     upper, lower = _contacts(base, jaw, mouth)
     middle = (base[upper] + base[lower]) / 2
-    near = np.flatnonzero(cKDTree(middle).query(base)[0] < 3 * _AROUND)
+    near = np.flatnonzero(KDTree(middle).query(base)[0] < 3 * _AROUND)
     distance = np.linalg.norm(base[near, None] - middle[None], axis=-1)
     kernel = np.exp(-((distance / _ALONG) ** 2) / 2) + 1e-12
     share = np.exp(-((distance.min(1) / _AROUND) ** 2) / 2)
@@ -50,8 +50,8 @@ def _contacts(
 ) -> tuple[Int[ndarray, "pairs"], Int[ndarray, "pairs"]]:
     """Pairs of a vertex of the upper lip and one of the lower: each one's nearest of the other."""
     upper, lower = np.flatnonzero(mouth & (jaw < 0.2)), np.flatnonzero(mouth & (jaw > 0.5))
-    below, of_upper = cKDTree(base[lower]).query(base[upper])
-    above, of_lower = cKDTree(base[upper]).query(base[lower])
+    below, of_upper = KDTree(base[lower]).query(base[upper])
+    above, of_lower = KDTree(base[upper]).query(base[lower])
     first = np.stack([upper, lower[of_upper]], 1)[below < _CONTACT]
     second = np.stack([upper[of_lower], lower], 1)[above < _CONTACT]
     pairs = np.unique(np.concatenate([first, second]), axis=0)

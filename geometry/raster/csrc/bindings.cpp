@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "kernels.h"
 #include "raster.h"
 
 namespace nb = nanobind;
@@ -219,6 +220,7 @@ void bind(nb::module_& m) {
 }  // namespace
 
 NB_MODULE(_native, m) {
+    m.attr("simd") = headlab::kernels().name;
     bind<float>(m);
     bind<double>(m);
 }
