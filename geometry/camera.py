@@ -24,7 +24,9 @@ class Camera:
     size: tuple[int, int]  #: (height, width), pixels
 
     @classmethod
-    def frontal(cls, focal: float | int | Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32) -> "Camera":
+    def frontal(
+        cls, focal: float | int | Tensor, size: tuple[int, int], dtype: torch.dtype = torch.float32
+    ) -> "Camera":
         """Camera at the world's origin looking along -Z: heads in front of it have z < 0.
 
         Args:

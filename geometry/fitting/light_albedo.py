@@ -24,10 +24,16 @@ class Samples:
     weight: Float[Tensor, "pixels"]
 
 
-def geman_mcclure_weight(residual: Float[Tensor, "pixels 3"], scale: float) -> Float[Tensor, "pixels"]:
+def geman_mcclure_weight(residual: Float[Tensor, "*pixels 3"], scale: float) -> Float[Tensor, "*pixels"]:
     """Weights of iteratively reweighted least squares for rho = s^2 r^2 / (s^2 + r^2)."""
     square = residual.square().sum(-1) / scale**2
     return 1 / (1 + square) ** 2
+
+
+def geman_mcclure(residual: Float[Tensor, "*pixels 3"], scale: float) -> Float[Tensor, "*pixels"]:
+    """rho = s^2 r^2 / (s^2 + r^2): r^2 for small residuals, never more than s^2."""
+    square = residual.square().sum(-1)
+    return square / (1 + square / scale**2)
 
 
 def solve_light_albedo(
@@ -37,8 +43,9 @@ def solve_light_albedo(
     *,
     rounds: int = 4,
     scale: float = 0.12,
+    widening: float | int = 1.0,
     light_prior: float = 2e-3,
-    albedo_prior: float = 2e-3,
+    albedo_prior: float = 1e-4,
 ) -> tuple[Float[Tensor, "comps"], Float[Tensor, "photos 9 3"]]:
     """Albedo code shared by all photos and a light for each.
 
@@ -48,6 +55,9 @@ def solve_light_albedo(
         lights: starting lights; white ambient light where absent.
         rounds: alternations.
         scale: residual (colour, 0..1) from which a pixel counts as an outlier.
+        widening: factor on it in the first round, halved in each until it is 1. From a start far off (a dark or
+            coloured photo) everything looks like an outlier otherwise (Blake and Zisserman, "Visual
+            Reconstruction", 1987: graduated non-convexity).
         light_prior: weight per pixel of bands 1 and 2 against ambient light, and of coloured against white light.
         albedo_prior: weight per pixel of |code|^2.
     """
@@ -56,7 +66,9 @@ def solve_light_albedo(
         lights[:, 0] = 1 / float(sh_basis(torch.tensor([0.0, 0.0, 1.0]))[0])
     lights = lights.clone()
     size = len(code)
-    for _ in range(rounds):
+    final = scale
+    for done in range(rounds):
+        scale = final * max(1.0, widening * 0.5**done)
         normal_matrix = code.new_zeros(size, size)
         right = code.new_zeros(size)
         total = 0.0

@@ -3,9 +3,11 @@
 The face is rendered through the differentiable rasteriser at a modest resolution; albedo code and light are solved in
 closed form (`light_albedo.py`), shape, expression and pose follow the gradient of
 
-    robust colour difference + landmark distance + prior on beta and psi + distance from the landmark fit's pose
+    robust colour difference + landmark distance + distance of beta and psi from the landmark fit
 
-with Adam. Hair, glasses, beards and shadows are outliers of the robust difference; only the face region counts.
+with Adam. Hair, glasses, beards and shadows are outliers of the robust difference; only the face region counts. The
+landmark fit has already paid for its beta and psi, so the prior is on what changes. The landmarks only hold on to the
+face: weighted more, their noise is fitted, and heads of known shape come out worse than they went in.
 """
 
 import time
@@ -18,10 +20,14 @@ from torch.nn.functional import grid_sample, normalize
 
 from ..camera import Camera
 from ..code import HeadCode
+from ..landmarks.mesh478 import FACE_OVAL
 from ..models.head_model import HeadModel
-from ..raster import Raster, interpolate, rasterize, sample_texture, sh_basis, vertex_normals
+from ..raster import interpolate, rasterize, sample_texture, sh_basis, vertex_normals
 from ..texture.albedo_model import AlbedoModel
-from .light_albedo import Samples, geman_mcclure_weight, solve_light_albedo
+from .light_albedo import Samples, geman_mcclure, geman_mcclure_weight, solve_light_albedo
+
+#: Landmarks that stay put on the surface. Those of the outline slide to wherever the head's edge is seen.
+_INNER = [index for index in range(478) if index not in FACE_OVAL]
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,9 @@ class PhotometricConfig:
     steps: int = 60
     resolve_every: int = 20  #: steps between closed-form solves of light and albedo
     colour_scale: float = 0.12  #: colour difference from which a pixel is an outlier
-    landmark_weight: float = 60.0  #: of the squared landmark error in eye distances
-    shape_prior: float = 4e-4  #: of the mean squared change of beta from the landmark fit, and of beta itself
-    expression_prior: float = 2e-3
+    landmark_weight: float = 1.5  #: of the squared landmark error in eye distances
+    shape_prior: float = 6e-3  #: of the mean squared change of beta from the landmark fit
+    expression_prior: float = 2e-3  #: likewise of psi, in its standard deviations
     rate_shape: float = 0.04
     rate_expression: float = 0.012
     rate_rotation: float = 0.004  # radians
@@ -43,7 +49,7 @@ class PhotometricConfig:
 class PhotometricFit:
     codes: HeadCode  #: with albedo and light; leading photo axis
     cameras: tuple[Camera, ...]
-    error_before: float  #: mean absolute colour difference over the face, before and after, same pixels and weights
+    error_before: float  #: robust colour difference over the face (`_robust_error`), both with light and albedo solved
     error_after: float
     seconds: float
 
@@ -84,6 +90,7 @@ def refine_photometric(
     ]
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
     bounds = model.expression_bounds
+    spread = model.expression_std if model.expression_std is not None else torch.ones(model.expressions)
 
     def current() -> HeadCode:
         count = len(views)
@@ -99,14 +106,19 @@ def refine_photometric(
             with torch.no_grad():
                 samples = [_samples(model, faces, albedo, current()[i], view) for i, view in enumerate(views)]
                 albedo_code, lights = solve_light_albedo(
-                    samples, albedo_code, lights, rounds=4 if step == 0 else 2, scale=config.colour_scale
+                    samples,
+                    albedo_code,
+                    lights,
+                    rounds=6 if step == 0 else 2,
+                    scale=config.colour_scale,
+                    widening=8.0 if step == 0 else 1.0,
                 )
                 if step == 0:
-                    before = _mean_error(samples, albedo_code, lights)
+                    before = _robust_error(samples, albedo_code, lights, config.colour_scale)
             texture = albedo.texture(albedo_code).clamp(0, 1)
         assert lights is not None
-        loss = config.shape_prior * ((shape - codes.shape[0]).square().mean() + shape.square().mean())
-        loss = loss + config.expression_prior * (expression - codes.expression).square().mean()
+        loss = config.shape_prior * (shape - codes.shape[0]).square().mean()
+        loss = loss + config.expression_prior * ((expression - codes.expression) / spread).square().mean()
         for i, view in enumerate(views):
             loss = loss + _view_loss(model, faces, texture, current()[i], lights[i], view, config) / len(views)
         optimiser.zero_grad(set_to_none=True)
@@ -121,7 +133,7 @@ def refine_photometric(
         fitted = current().map(lambda x: x.detach().clone())
         samples = [_samples(model, faces, albedo, fitted[i], view) for i, view in enumerate(views)]
         albedo_code, lights = solve_light_albedo(samples, albedo_code, lights, rounds=3, scale=config.colour_scale)
-        after = _mean_error(samples, albedo_code, lights)
+        after = _robust_error(samples, albedo_code, lights, config.colour_scale)
     fitted = replace(fitted, albedo=albedo_code.expand(len(views), -1).clone(), light=lights)
     return PhotometricFit(fitted, cameras, before, after, time.perf_counter() - start)
 
@@ -169,8 +181,8 @@ def _face_triangles(model: HeadModel) -> Tensor:
 
 def _render_buffers(
     model: HeadModel, face_triangles: Tensor, code: HeadCode, view: _View
-) -> tuple[Raster, Tensor, Tensor, Tensor, Tensor]:
-    """Raster, points, unit normals, texture coordinates and weight of each pixel."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Projected vertices; unit normal, texture coordinate and weight of each pixel."""
     vertices = model.vertices(code)
     points = view.camera.to_homogeneous(vertices)[None]
     raster = rasterize(points, model.faces, view.camera.size)
@@ -178,23 +190,24 @@ def _render_buffers(
     assert model.uvs is not None and model.uv_faces is not None
     uv = interpolate(raster, model.uvs[None], model.uv_faces)
     counts = (raster.mask[0] & face_triangles[raster.face[0].clamp(min=0).long()]).float()
-    return raster, points, normalize(normal, dim=-1), uv, counts
+    return points, normalize(normal, dim=-1), uv, counts
 
 
 def _samples(model: HeadModel, faces: Tensor, albedo: AlbedoModel, code: HeadCode, view: _View) -> Samples:
-    _, _, normal, uv, counts = _render_buffers(model, faces, code, view)
+    _, normal, uv, counts = _render_buffers(model, faces, code, view)
     chosen = counts > 0
     stacked = torch.cat([albedo.mean[..., None], albedo.basis], -1).permute(0, 3, 1, 2).flatten(0, 1)
     found = sample_texture(stacked[None], uv)[0][chosen].unflatten(-1, (3, -1))
     return Samples(view.image[chosen], normal[chosen], found[..., 0], found[..., 1:], counts[chosen])
 
 
-def _mean_error(samples: list[Samples], code: Tensor, lights: Tensor) -> float:
+def _robust_error(samples: list[Samples], code: Tensor, lights: Tensor, scale: float) -> float:
+    """Root mean Geman-McClure colour difference: the usual one for small differences, `scale` for outliers."""
     errors = []
     for photo, light in zip(samples, lights, strict=True):
         predicted = (photo.mean + photo.basis @ code) * (sh_basis(photo.normal) @ light)
-        errors.append((photo.colour - predicted).abs().mean(-1))
-    return float(torch.cat(errors).mean())
+        errors.append(geman_mcclure(photo.colour - predicted, scale))
+    return float(torch.cat(errors).mean().sqrt())
 
 
 def _view_loss(
@@ -206,7 +219,7 @@ def _view_loss(
     view: _View,
     config: PhotometricConfig,
 ) -> Float[Tensor, ""]:
-    raster, points, normal, uv, counts = _render_buffers(model, faces, code, view)
+    points, normal, uv, counts = _render_buffers(model, faces, code, view)
     colour = sample_texture(texture[None], uv)[0] * (sh_basis(normal) @ light)
     difference = colour - view.image
     with torch.no_grad():
@@ -214,9 +227,9 @@ def _view_loss(
     pixels = (difference.square().sum(-1) * weight).sum() / counts.sum().clamp(min=1)
     embedding = model.landmarks["478"]
     # The points of `points` are already projected: landmarks are blends of them in space, then divided.
-    corners = points[0][model.faces[embedding.faces]]
-    blended = (corners * embedding.weights[..., None]).sum(-2)
-    error = (blended[:, :2] / blended[:, 3:] - view.landmarks) / view.eye_distance
+    corners = points[0][model.faces[embedding.faces[_INNER]]]
+    blended = (corners * embedding.weights[_INNER, :, None]).sum(-2)
+    error = (blended[:, :2] / blended[:, 3:] - view.landmarks[_INNER]) / view.eye_distance
     square = error.square().sum(-1)
     landmark = (square / (1 + square / 0.05**2)).mean()  # robust beyond 5 % of the eye distance
     return pixels + config.landmark_weight * landmark

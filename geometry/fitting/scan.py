@@ -204,8 +204,8 @@ class _Problem:
         mark_right = (self.marks - state.place(self.mark_template)).ravel() * mark_trust
 
         count = len(self.precision)
-        scale_precision = 1e-6 if self.free_scale and noise >= self.config.scale_noise else 1e12
-        prior = np.concatenate([self.precision, np.full(6, 1e-6), [scale_precision]])
+        scaling = self.free_scale and noise >= self.config.scale_noise
+        prior = np.concatenate([self.precision, np.full(6, 1e-6), [1e-6 if scaling else 1e12]])
         hessian = system.T @ system + mark_system.T @ mark_system + np.diag(prior)
         linear = system.T @ right + mark_system.T @ mark_right
         free = np.full(7, np.inf)
@@ -213,7 +213,7 @@ class _Problem:
             hessian, linear, np.concatenate([self.lower, -free]), np.concatenate([self.upper, free])
         )
         turn, shift, growth = np.split(solution[count:], [3, 6])
-        ratio = float(np.exp(np.clip(growth[0], -0.2, 0.2)))
+        ratio = float(np.exp(np.clip(growth[0], -0.2, 0.2))) if scaling else 1.0
         rotation = rotation_matrix(turn)
         offset = centre + ratio * rotation @ (state.offset - centre) + shift
         return _State(solution[:count], state.size * ratio, rotation @ state.rotation, offset)

@@ -17,7 +17,8 @@ from ..raster import interpolate, rasterize, sample_texture, vertex_normals
 _SIZE = 512  # pixels
 _DISTANCE = 4.0  # of the camera, in sizes of the scan
 _AROUND = (0.0, 45.0, -45.0, 90.0, -90.0, 135.0, -135.0, 180.0)  # yaws tried until a face is found, degrees
-_FAN = ((0.0, 0.0), (-20.0, 0.0), (20.0, 0.0), (0.0, -12.0), (0.0, 12.0), (-35.0, 0.0), (35.0, 0.0))  # yaw, pitch about the frontal view
+#: Yaw and pitch about the frontal view, degrees.
+_FAN = ((0.0, 0.0), (-20.0, 0.0), (20.0, 0.0), (0.0, -12.0), (0.0, 12.0), (-35.0, 0.0), (35.0, 0.0))
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,11 @@ class HeadModel:
         """
         rest, of_shape, of_expression = self._joint_bases
         joints = rest + _blend(of_shape, shape)
-        return joints if of_expression is None or expression is None else joints + _blend(of_expression, expression)
+        if expression is None:
+            return joints
+        if of_expression is not None:
+            return joints + _blend(of_expression, expression)
+        return joints.expand(*torch.broadcast_shapes(shape.shape[:-1], expression.shape[:-1]), *rest.shape)
 
     @cached_property
     def _joint_bases(self) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..files import atomic_path
@@ -19,7 +19,12 @@ _FORMAT = "headlab.model/1"
 
 
 def write_model(model: HeadModel, path: Path) -> None:
-    """Save a head model; the folder is made if need be."""
+    """Save a head model; the folder is made if need be.
+
+    Raises:
+        OSError: the folder cannot be made.
+        HeadlabError: it may not be written, or the disk is full.
+    """
     tensors: dict[str, Tensor] = {name: getattr(model, name) for name in _TENSORS if getattr(model, name) is not None}
     for name, embedding in model.landmarks.items():
         tensors[f"landmarks.{name}.faces"], tensors[f"landmarks.{name}.weights"] = embedding.faces, embedding.weights
@@ -37,9 +42,10 @@ def write_model(model: HeadModel, path: Path) -> None:
         "joints_follow_expression": model.joints_follow_expression,
         "license": [model.license.name, model.license.commercial, model.license.url],
     }
+    data = save({k: v.contiguous() for k, v in tensors.items()}, metadata={"headlab": json.dumps(meta)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"headlab": json.dumps(meta)})
+        temporary.write_bytes(data)
 
 
 def read_model(path: Path) -> HeadModel:
@@ -56,6 +62,13 @@ def read_model(path: Path) -> HeadModel:
         raise ValueError(f"{path} is not a head model saved by headlab: {error}") from error
     if meta.get("format") != _FORMAT:
         raise ValueError(f"{path} has format {meta.get('format')}, this version reads {_FORMAT}")
+    try:
+        return _assembled(meta, tensors)
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{path} is not a head model saved by headlab: it misses {error}") from error
+
+
+def _assembled(meta: dict[str, Any], tensors: dict[str, Tensor]) -> HeadModel:
     landmarks = {
         name.split(".")[1]: LandmarkEmbedding(tensor, tensors[name.replace(".faces", ".weights")])
         for name, tensor in tensors.items()

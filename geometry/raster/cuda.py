@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .native import BUILD, RasterError
 
-CUDA_BUILD = f"CMAKE_ARGS=-DHEADLAB_CUDA=ON {BUILD}"
+CUDA_BUILD = f"HEADLAB_CUDA=ON {BUILD}"
 
 
 def _module() -> ModuleType:

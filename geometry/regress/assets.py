@@ -24,7 +24,7 @@ class DenseTemplate:
     texels: Int[Tensor, "dense 2"]  #: row, column in texture space
     corners: Int[Tensor, "dense 3"]  #: coarse vertices of the face each lies on
     weights: Float[Tensor, "dense 3"]  #: barycentric
-    faces: Int[Tensor, "tris 3"]  #: of the dense mesh, as in the file: clockwise seen from outside
+    faces: Int[Tensor, "tris 3"]  #: of the dense mesh, as in the file
 
 
 @dataclass(frozen=True)

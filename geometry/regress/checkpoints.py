@@ -70,7 +70,9 @@ def find_emoca_checkpoint(path: Path) -> Path:
     return min(best, key=lambda p: (number(p.stem), p.name))
 
 
-def read_emoca_checkpoint(path: Path, sections: Sequence[str] = ("E_flame", "E_expression", "E_detail", "D_detail")):
+def read_emoca_checkpoint(
+    path: Path, sections: Sequence[str] = ("E_flame", "E_expression", "E_detail", "D_detail")
+) -> Sections:
     """Sections of an EMOCA Lightning checkpoint, by the part of the name after "deca.".
 
     Tensors straight under "deca." (`uv_face_eye_mask`, `fixed_uv_dis`) are in the section "".
@@ -132,12 +134,12 @@ def _flags(path: Path) -> dict[str, bool]:
     found: dict[str, dict[str, bool]] = {}
     section = ""
     for line in lines:
-        top = re.match(r"(\w+):", line)
+        top = re.match(r"(\w+):\s*(?:#.*)?$", line)
         section = top[1] if top else section
         flag = re.match(r"\s*(exp_deca_(?:jaw|global)_pose):\s*(true|false)\s*(?:#.*)?$", line, re.IGNORECASE)
         if flag:
             found.setdefault(section, {})[flag[1]] = flag[2].lower() == "true"
-    return found.get("detail") or found.get("coarse") or found.get("", {}) or found.get("model", {})
+    return found.get("detail") or found.get("coarse") or found.get("model") or found.get("") or {}
 
 
 def _split(path: Path, data: Any, read: Any, sections: Sequence[str]) -> Sections:

@@ -31,7 +31,9 @@ class DecaCode:
     detail: Float[Tensor, "*batch 128"] | None = None  #: None where the detail encoder was left out
 
     @classmethod
-    def split(cls, parameters: Float[Tensor, "*batch 236"], detail: Float[Tensor, "*batch 128"] | None = None):
+    def split(
+        cls, parameters: Float[Tensor, "*batch 236"], detail: Float[Tensor, "*batch 128"] | None = None
+    ) -> "DecaCode":
         """Take E_flame's output apart."""
         parts = dict(zip(PARTS, parameters.split(list(PARTS.values()), -1), strict=True))
         parts["light"] = parts["light"].unflatten(-1, (9, 3))

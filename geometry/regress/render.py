@@ -1,7 +1,8 @@
 """DECA's pictures of a head: rasterise a projected mesh, then look up textures, normals and light per pixel.
 
 All pictures are of one rasterisation. Upstream makes three, and moves the mesh 10 further away each time, in place;
-with its weak perspective that changes nothing but which of two faces wins a pixel on their common edge.
+with its weak perspective that changes nothing but which of two faces wins a pixel on their common edge. It also
+gathers every vertex attribute from the first item of a batch; here each item has its own.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ def warp(
 ) -> Float[Tensor, "chan rows columns"]:
     """Resample an image through an affine map; 0 outside of it.
 
-    As scikit-image does, the result is clamped to the range of the input, but zeros stay zero.
+    As scikit-image does, the result is clamped to the range of the input, which includes 0 where the result does.
 
     Args:
         image: the input.
@@ -47,8 +47,9 @@ def warp(
         result = result + line * wy.to(image.dtype)
     with torch.no_grad():
         low, high = image.amin(), image.amax()
-    clamped = result.clamp(low, high)
-    return torch.where(result == 0, result, clamped) if float(low) > 0 or float(high) < 0 else clamped
+        if bool((result.amin() <= 0) & (result.amax() >= 0)):
+            low, high = low.clamp(max=0), high.clamp(min=0)
+    return result.clamp(low, high)
 
 
 def _weights(t: Float[Tensor, "rows columns"], order: int) -> list[Float[Tensor, "rows columns"]]:

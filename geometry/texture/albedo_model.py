@@ -21,5 +21,5 @@ class AlbedoModel:
     def texture(self, code: Float[Tensor, "*batch comps"]) -> Float[Tensor, "*batch 3 height width"]:
         """Textures of codes, not clamped. A short code stands for the leading components."""
         size = code.shape[-1]
-        flat = self.basis[..., :size].reshape(-1, size)
+        flat = self.basis[..., :size].flatten(0, 2)  # not reshape(-1, size): the code may be empty
         return self.mean + torch.unflatten(code @ flat.mT, -1, self.mean.shape)

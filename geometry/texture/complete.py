@@ -76,8 +76,10 @@ def complete(
         expected: the statistical model's albedo for this head.
         mirror: texture coordinate (v up) of every texel's mirror image (`mirror_map`).
     """
-    flipped = sample_texture(torch.cat([seen.colour, seen.weight[None]])[None], mirror[None])[0].permute(2, 0, 1)
-    mirrored = Unwrapped(flipped[:3], flipped[3] * _MIRROR_TRUST * uv_raster.mask[0])
+    # Colours are weighted before they are interpolated, so that those of unseen texels do not mix in.
+    weighted = torch.cat([seen.colour * seen.weight, seen.weight[None]])
+    flipped = sample_texture(weighted[None], mirror[None])[0].permute(2, 0, 1)
+    mirrored = Unwrapped(flipped[:3] / flipped[3].clamp(min=1e-6), flipped[3] * _MIRROR_TRUST * uv_raster.mask[0])
     own = (seen.weight / _FULL_TRUST).clamp(max=1)
     other = (mirrored.weight / _FULL_TRUST).clamp(max=1) * (1 - own)
     total = own + other

@@ -116,7 +116,7 @@ def open3d(scene: Scene, task: str) -> Callable[[], object] | None:
     """Embree rays through the pixel centres; the tree is built anew for each mesh, as a fit must."""
     if task != "forward":
         return None
-    import open3d as o3d
+    import open3d as o3d  # type: ignore[import-not-found]
 
     v, u = torch.meshgrid(torch.arange(scene.size) + 0.5, torch.arange(scene.size) + 0.5, indexing="ij")
     half = scene.size / 2

@@ -61,7 +61,7 @@ def _contacts(
 def round_eyes(
     heads: Float[ndarray, "count verts 3"],
     base: Float[ndarray, "verts 3"],
-    eyeballs: list[Int[ndarray, "members"]],
+    eyeballs: list[Int[ndarray, "_"]],
     skin: Bool[ndarray, "verts"],
 ) -> Float[ndarray, "count verts 3"]:
     """Give every head the base mesh's eyeballs, moved and evenly scaled, and lids that lie on them.

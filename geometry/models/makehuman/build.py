@@ -59,6 +59,8 @@ def build_head(source: MakeHuman) -> HeadModel:
     base, holds = source.mesh.vertices[crop.kept] * METRES, skin_weights(source, crop)
     heads = seal_lips(heads, base, holds[:, 2], masks["lips"] | masks["mouth"])
     eyeballs = [np.flatnonzero(masks[name]) for name in ("left_eye", "right_eye")]
+    for joint, members in enumerate(eyeballs, start=list(CUBES).index("left_eye")):
+        holds[members] = np.eye(len(CUBES))[joint]  # MakeHuman lets the skull hold their backs a little
     heads = round_eyes(heads, base, eyeballs, ~masks["eyes"])
     weights = vertex_areas(mean, crop.faces)
     weights *= np.where(masks["face"], _FACE_EMPHASIS, 1.0) / weights.sum()
@@ -96,7 +98,7 @@ def _support(
     name: str, mean: Float[ndarray, "verts 3"], joint: Float[ndarray, "3"], masks: dict[str, Bool[ndarray, "verts"]]
 ) -> ndarray:
     """Vertices a joint is predicted from: its eyeball, or the skin nearest to it, the same on both sides."""
-    if name in masks:
+    if name.endswith("_eye"):
         return np.flatnonzero(masks[name])
     inner = masks["eyes"] | masks["teeth"] | masks["tongue"]
     distance = np.linalg.norm((mean - joint) * [0.7, 1, 1], axis=1) + 10 * inner

@@ -50,7 +50,7 @@ def _share(bone: str, source: MakeHuman) -> Float[ndarray, "joints"]:
 def fit_joint_regressor(
     heads: Float[ndarray, "count verts 3"],
     joints: Float[ndarray, "count joints 3"],
-    supports: list[Int[ndarray, "members"]],
+    supports: list[Int[ndarray, "_"]],
 ) -> Float[ndarray, "joints verts"]:
     """Weights (sum 1 per joint, on its support) that predict joints from vertices, by ridge regression."""
     regressor = np.zeros((len(supports), heads.shape[1]))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def vertex_distance(
-    first: Float[Tensor, "*batch verts 3"], second: Float[Tensor, "*batch verts 3"]
+    first: Float[Tensor, "*batch verts coords"], second: Float[Tensor, "*batch verts coords"]
 ) -> Float[Tensor, ""]:
-    """Mean Euclidean distance of corresponding vertices (upstream's l2_distance)."""
+    """Mean Euclidean distance of corresponding points (upstream's l2_distance)."""
     return torch.linalg.vector_norm(first - second, dim=-1).mean()

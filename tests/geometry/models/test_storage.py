@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from synthetic import tiny_head
 
-from headlab.geometry.models import storage
+from headlab.geometry.errors import HeadlabError
 from headlab.geometry.models.head_model import DynamicContour, HeadModel
 from headlab.geometry.models.storage import read_model, write_model
 
@@ -75,20 +75,24 @@ def test_a_failed_write_leaves_the_old_file(model: HeadModel, tmp_path: Path, mo
     write_model(model, path)
     old = path.read_bytes()
 
-    def full(*_, **__):
+    def full(self: Path, data: bytes):
+        with self.open("wb") as file:
+            file.write(data[:100])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage, "save_file", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(HeadlabError, match="No space"):
         write_model(model, path)
-    assert path.read_bytes() == old and len(list(tmp_path.iterdir())) == 1
+    assert path.read_bytes() == old
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_interrupting_a_write_leaves_nothing(model: HeadModel, tmp_path: Path, monkeypatch) -> None:
-    def interrupted(*_, **__):
+    def interrupted(self: Path, data: bytes):
+        self.touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage, "save_file", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_model(model, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

@@ -104,11 +104,8 @@ def test_training_checkpoint_of_deca(tmp_path, zipped: bool) -> None:
     """Both of torch's formats, and what training adds."""
     path = tmp_path / "model.tar"
     content = {name: {"w": torch.rand(2)} for name in SECTIONS}
-    torch.save(
-        {**content, "opt": {"state": {}}, "global_step": 5, "batch_size": 8},
-        path,
-        _use_new_zipfile_serialization=zipped,
-    )
+    training = {"opt": {"state": {}}, "global_step": 5, "batch_size": 8}
+    torch.save({**content, **training}, path, _use_new_zipfile_serialization=zipped)
     sections = read_deca_checkpoint(path)
     assert set(sections) == set(SECTIONS)
     assert all(torch.equal(sections[name]["w"], content[name]["w"]) for name in SECTIONS)

@@ -4,7 +4,11 @@ namespace headlab {
 namespace {
 
 constexpr int kThreads = 128;
+#ifdef HL_WARP  // the emulation in the tests has no lanes
+constexpr int kWarp = HL_WARP;
+#else
 constexpr int kWarp = 32;
+#endif
 constexpr int kSmall = 256;  // pixels of a box that one thread draws alone
 constexpr uint64_t kNothing = ~uint64_t(0);
 
@@ -30,12 +34,12 @@ struct Drawable {
     int32_t face;
 };
 
-__device__ bool make_drawable(const ScreenTriangle<float>& t, double area, int height, int width, Drawable& d) {
+__device__ bool make_drawable(const ScreenTriangle<float>& t, int height, int width, Drawable& d) {
     const float left = fminf(fminf(t.u[0], t.u[1]), t.u[2]), right = fmaxf(fmaxf(t.u[0], t.u[1]), t.u[2]);
     d.x0 = first_centre(left, width), d.x1 = past_centre(right, width);
     d.y0 = first_centre(t.v[0], height), d.y1 = past_centre(t.v[2], height);
     if (d.x0 >= d.x1 || d.y0 >= d.y1) return false;
-    const double sign = area > 0 ? 1 : -1, size = sign * area;
+    const double area = signed_area(t), sign = area > 0 ? 1 : -1, size = sign * area;
     d.exact[0] = make_edge(t, 1, 2, sign), d.exact[1] = make_edge(t, 0, 2, -sign), d.exact[2] = make_edge(t, 0, 1, sign);
     for (int i = 0; i < 3; ++i) {
         d.ax[i] = static_cast<float>(d.exact[i].ax), d.ay[i] = static_cast<float>(d.exact[i].ay);
@@ -65,7 +69,7 @@ __device__ int set_up(const CudaRasterize& a, int64_t item, int64_t face, Drawab
         const double area = project_triangle(q[0], q[i + 1], q[i + 2], DepthKey::ratio, t);
         if (area == 0 || (a.cull && area > 0)) continue;
         t.face = static_cast<int32_t>(face);
-        if (make_drawable(t, area, a.height, a.width, out[i])) made |= 1 << i;
+        if (make_drawable(t, a.height, a.width, out[i])) made |= 1 << i;
     }
     return made;
 }
