@@ -3,6 +3,7 @@
 landmarks (MediaPipe) ──> Levenberg-Marquardt ──> photometric refinement ──> texture
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ class FitConfig:
     """How to fit."""
 
     face: int = 0  #: which face of each photo, 0 the largest
-    focal: float | None = None  #: focal length in pixels; None: from EXIF, or else fitted
+    focal: float | int | None = None  #: focal length in pixels; None: from EXIF, or else fitted
     photometric: bool = True
     landmarks: LandmarkFitConfig = field(default_factory=LandmarkFitConfig)
     pixels: PhotometricConfig = field(default_factory=PhotometricConfig)
@@ -110,6 +111,12 @@ def fit_photos(
     config = config or FitConfig()
     if not frames:
         raise HeadlabError("no photos given; name at least one")
+    if config.face < 0:
+        raise HeadlabError(f"there is no face {config.face}; faces are numbered from 0, the largest")
+    if config.focal is not None and not 0 < config.focal < math.inf:
+        raise HeadlabError(
+            f"the focal length must be a positive number of pixels, not {config.focal:g}; or leave it out"
+        )
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -124,7 +131,7 @@ def fit_photos(
         chosen = torch.stack([face.points for face, _ in found])
     with stage("geometry"):
         sizes = [frame.size for frame in frames]
-        focal = [config.focal or frame.focal for frame in frames]
+        focal = [frame.focal if config.focal is None else config.focal for frame in frames]
         geometry = fit_landmarks(tools.basis, chosen, sizes, focal=focal, config=config.landmarks)
         # Fitting is in double precision; rendering is not.
         codes = geometry.codes.to(dtype=torch.float32)
@@ -173,7 +180,7 @@ def _report(
                 "size": list(frame.size),
                 "landmark_nme": round(geometry.report.nme[i], 5),
                 "focal_pixels": round(float(geometry.cameras[i].K[0, 0]), 1),
-                "focal_from": "option" if config.focal else "EXIF" if frame.focal else "fitted",
+                "focal_from": "option" if config.focal is not None else "EXIF" if frame.focal else "fitted",
                 "face": config.face,
                 "faces": [
                     {"box": [round(x, 1) for x in face.box], "confidence": round(face.confidence, 3)}

@@ -1,10 +1,12 @@
 """HeadFit: the result of fitting, saved as `head.npz`. What viewers, converters and the diffusion editor read."""
 
 import json
+import zlib
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -73,7 +75,7 @@ class HeadFit:
             )
             albedo = torch.from_numpy(data["albedo"]).float() / 255
             return cls(meta["model"], HeadCode(**code), cameras, albedo, tuple(meta["sources"]), meta["report"])
-        except (OSError, KeyError, ValueError, TypeError) as error:
+        except (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
             raise HeadlabError(
                 f"{path} is not a head fitted by headlab ({error}); expected the head.npz that `headlab fit` writes"
             ) from error

@@ -16,15 +16,15 @@ def check_output(folder: Path, overwrite: bool) -> None:
     Raises:
         HeadlabError: the folder holds something and may not be overwritten, is a file, or cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise HeadlabError(f"{folder} is a file; name a folder with -o")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise HeadlabError(f"{folder} already holds files; add --overwrite or name another folder with -o")
-    parent = folder if folder.is_dir() else folder.absolute().parent
+    parent = folder.absolute()
     while not parent.exists():
         parent = parent.parent
-    if not os.access(parent, os.W_OK):
+    if not parent.is_dir():
+        raise HeadlabError(f"{parent} is a file; name a folder with -o")
+    if not os.access(parent, os.W_OK | os.X_OK):
         raise HeadlabError(f"{parent} cannot be written; name another folder with -o")
+    if folder.is_dir() and not overwrite and any(folder.iterdir()):
+        raise HeadlabError(f"{folder} already holds files; add --overwrite or name another folder with -o")
 
 
 @contextmanager
@@ -46,6 +46,7 @@ def output_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         if folder.is_dir():
+            _check_names(temporary, folder)
             for file in sorted(temporary.iterdir()):
                 os.replace(file, folder / file.name)
             temporary.rmdir()
@@ -64,6 +65,13 @@ def output_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
                     parent.rmdir()
                 except OSError:
                     break
+
+
+def _check_names(temporary: Path, folder: Path) -> None:
+    """Before any file is moved: none must meet a folder of its name."""
+    for file in temporary.iterdir():
+        if (folder / file.name).is_dir() and not file.is_dir():
+            raise HeadlabError(f"{folder / file.name} is a folder where a file belongs; move it away")
 
 
 def _missing_parents(parent: Path) -> list[Path]:

@@ -46,8 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        kind = type(error).__name__
-        print(f"headlab: {kind}: {error}; this is a bug: please report it with the output of --debug", file=sys.stderr)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"headlab: {reason}; this is a bug: please report it with the output of --debug", file=sys.stderr)
         sys.exit(1)
 
 

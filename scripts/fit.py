@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+#: Sides of textures, pixels.
+SMALLEST_TEXTURE, LARGEST_TEXTURE = 64, 8192
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -34,13 +37,6 @@ class Fit:
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        from ..heads.output_folder import check_output
-
-        if not self.photos:
-            from ..geometry.errors import HeadlabError
-
-            raise HeadlabError("no photo given; name at least one image file")
-        check_output(self.out, self.overwrite)
         console = Console(stderr=True)
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         with Progress(*columns, console=console, transient=True) as bar:
@@ -62,11 +58,23 @@ def fit(options: Fit, progress=lambda stage: None) -> dict:
     """
     import time
 
+    from ..geometry.errors import HeadlabError
+    from ..heads.output_folder import check_output, output_folder
+
+    # Before the slow imports: what is plainly wrong shall be said at once.
+    if not options.photos:
+        raise HeadlabError("no photo given; name at least one image file")
+    if not SMALLEST_TEXTURE <= options.texture_size <= LARGEST_TEXTURE:
+        raise HeadlabError(
+            f"a texture of {options.texture_size} pixels a side cannot be made; "
+            f"--texture-size takes {SMALLEST_TEXTURE} to {LARGEST_TEXTURE}"
+        )
+    check_output(options.out, options.overwrite)
+
     from ..datasets.photo import read_photo
     from ..geometry.landmarks import open_detector
     from ..heads.fit import FitConfig, FitTools, fit_photos
     from ..heads.models import load_model
-    from ..heads.output_folder import output_folder
     from .write_fit import write_fit
 
     start = time.perf_counter()

@@ -4,6 +4,7 @@ A pixel is albedo(code) x shading(light): linear in either one. Outliers (hair, 
 by the Geman-McClure function.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..raster import sh_basis
+
+#: The constant harmonic.
+_AMBIENT = 1 / math.sqrt(4 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def solve_light_albedo(
     """
     if lights is None:
         lights = code.new_zeros(len(photos), 9, 3)
-        lights[:, 0] = 1 / float(sh_basis(torch.tensor([0.0, 0.0, 1.0]))[0])
+        lights[:, 0] = 1 / _AMBIENT
     lights = lights.clone()
     size = len(code)
     final = scale
@@ -100,7 +104,7 @@ def _solve_light(
     """Ridge regression towards light without direction, of the colour of the average light."""
     total = weight.sum().clamp(min=1.0)
     grey = (colour * weight[:, None]).sum(0) / (albedo * weight[:, None]).sum(0).clamp(min=1e-6)
-    ambient = torch.lerp(grey, grey.mean().expand(3), 0.5) / harmonics[:1, 0]
+    ambient = torch.lerp(grey, grey.mean().expand(3), 0.5) / _AMBIENT
     out = []
     for channel in range(3):
         rows = harmonics * albedo[:, channel : channel + 1]

@@ -72,9 +72,22 @@ def build_default_head() -> HeadModel:
 
 def _recipe_hash() -> str:
     """Hash of the source data's version and of the code that makes the head from it."""
+    from ..texture import default_albedo
     from . import arkit, deformation_modes, landmark_embedding, shape_space
     from .makehuman import anatomy, build, crop, people, rig, source
 
-    modules = (arkit, deformation_modes, landmark_embedding, shape_space, anatomy, build, crop, people, rig, source)
+    modules = (
+        default_albedo,
+        arkit,
+        deformation_modes,
+        landmark_embedding,
+        shape_space,
+        anatomy,
+        build,
+        crop,
+        people,
+        rig,
+        source,
+    )
     text = version("anny") + version("mediapipe") + "".join(inspect.getsource(module) for module in modules)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,7 +1,7 @@
 """The CUDA driver behind the functions of the CPU module: scratch memory, sorting for the backward passes, streams.
 
-float32 only. Unlike the CPU module it does not stop at bad input, which would mean waiting for the device: faces with an
-index out of range or with a vertex that is not finite are not drawn.
+float32 only. Unlike the CPU module it does not stop at bad input (that would mean waiting for the device): faces with
+an index out of range or with a vertex that is not finite are not drawn.
 """
 
 from importlib import import_module

@@ -3,10 +3,10 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate
 
 from ..models.head_model import HeadModel
 from ..raster import Raster, sample_texture
+from .push_pull import bleed, push_pull
 from .unwrap import Unwrapped
 from .uv_raster import to_uv
 
@@ -94,12 +94,10 @@ def complete(
             spread = push_pull(ratio, trust)
             blended = torch.lerp(expected * spread.exp(), colour, total.clamp(max=1))
             out = torch.where(part, blended, out)
-    return _bleed(out.clamp(0, 1), uv_raster.mask[0])
+    return bleed(out.clamp(0, 1), uv_raster.mask[0])
 
 
-def mirror_map(
-    model: HeadModel, uv_raster: Raster, partner: Int[Tensor, "verts"]
-) -> Float[Tensor, "size size 2"]:
+def mirror_map(model: HeadModel, uv_raster: Raster, partner: Int[Tensor, "verts"]) -> Float[Tensor, "size size 2"]:
     """Texture coordinate of the mirror image of every texel, for a mesh with mirrored triangles.
 
     Args:
@@ -133,31 +131,9 @@ def mirror_partners(vertices: Float[Tensor, "verts 3"]) -> Int[Tensor, "verts"]:
     return torch.from_numpy(KDTree(points).query(points * [-1.0, 1.0, 1.0])[1])
 
 
-def push_pull(
-    values: Float[Tensor, "chan height width"], weight: Float[Tensor, "height width"]
-) -> Float[Tensor, "chan height width"]:
-    """Fill where the weight is 0 by averages over ever larger squares (Gortler et al., "The Lumigraph", 1996)."""
-    height, width = weight.shape
-    weight = weight.clamp(max=1)
-    if height <= 1 or width <= 1 or bool((weight >= 1).all()):
-        return values
-    even = (height % 2, width % 2)
-    padded = torch.nn.functional.pad(torch.cat([values * weight, weight[None]])[None], (0, even[1], 0, even[0]))
-    coarse = avg_pool2d(padded, 2)[0] * 4
-    mean = coarse[:-1] / coarse[-1:].clamp(min=1e-9)
-    filled = push_pull(torch.where(coarse[-1:] > 0, mean, torch.zeros(())), coarse[-1])
-    up = interpolate(filled[None], scale_factor=2, mode="bilinear", align_corners=False)[0, :, :height, :width]
-    return values * weight + up * (1 - weight)
-
-
 def _parts(model: HeadModel, uv_raster: Raster) -> list[Bool[Tensor, "size size"]]:
     covered = uv_raster.mask[0]
     if model.face_parts is None:
         return [covered]
     part = model.face_parts[uv_raster.face[0].clamp(min=0).long()]
     return [covered & (part == index) for index in range(len(model.part_names))]
-
-
-def _bleed(texture: Float[Tensor, "3 size size"], covered: Bool[Tensor, "size size"]) -> Float[Tensor, "3 size size"]:
-    """Carry colours past the borders of the islands, so that filtering does not bring in the background."""
-    return torch.where(covered, texture, push_pull(texture, covered.float()))

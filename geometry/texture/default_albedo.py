@@ -12,6 +12,7 @@ from torch import Tensor
 from ..models.deformation_modes import deformation_modes
 from ..models.head_model import HeadModel
 from .albedo_model import AlbedoModel
+from .push_pull import bleed
 from .uv_raster import rasterize_uv, to_uv
 
 SIZE = 256
@@ -119,8 +120,9 @@ def default_albedo(model: HeadModel, size: int = SIZE) -> AlbedoModel:
     vertical = torch.from_numpy(blotches[abs(blotches[:, :, 1]).max(1) > 0, :, 1][:_BLOTCHES]).float()
     for value in to_uv(raster, model, vertical.mT).unbind(-1):
         columns.append(value[..., None] * _AXES[0])
-    basis = torch.stack(columns, -1).permute(2, 0, 1, 3)
-    return AlbedoModel(mean.permute(2, 0, 1).contiguous(), basis.contiguous())
+    stacked = torch.cat([mean[..., None], torch.stack(columns, -1)], -1).permute(2, 3, 0, 1)
+    filled = bleed(stacked.flatten(0, 1), raster.mask[0]).unflatten(0, stacked.shape[:2]).permute(0, 2, 3, 1)
+    return AlbedoModel(filled[..., 0].contiguous(), filled[..., 1:].contiguous())
 
 
 def _iris(model: HeadModel, raster) -> Float[Tensor, "height width"]:

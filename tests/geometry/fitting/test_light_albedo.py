@@ -54,14 +54,16 @@ def test_known_light_and_albedo_are_found(seed: int) -> None:
 def test_one_pixel_in_ten_may_be_anything(seed: int) -> None:
     code, lights, generator = truth(seed)
     samples = seen_by(code, lights[0], generator, outliers=0.1)
-    found, light = solve_light_albedo([samples], torch.zeros(COMPONENTS), rounds=12, widening=8.0)
+    found, light = solve_light_albedo([samples], torch.zeros(COMPONENTS), rounds=12, widening=8.0, light_prior=1e-4)
     torch.testing.assert_close(found, code, atol=0.1, rtol=0)
     assert shading_error(light[0], lights[0], samples.normal) < 0.03
 
 
 def test_the_usual_priors_hardly_bias_what_the_pixels_tell() -> None:
     code, lights, generator = truth(5)
-    found, _ = solve_light_albedo([seen_by(code, lights[0], generator)], torch.zeros(COMPONENTS), rounds=12, widening=8)
+    found, _ = solve_light_albedo(
+        [seen_by(code, lights[0], generator)], torch.zeros(COMPONENTS), rounds=12, widening=8.0
+    )
     assert float(found.norm() / code.norm()) == pytest.approx(1, abs=0.1)
 
 
@@ -91,7 +93,9 @@ def test_weight_0_counts_nothing() -> None:
     spoilt = Samples(
         torch.where(half[:, None] == 0, good.colour, torch.ones(3)), good.normal, good.mean, good.basis, 1.0 - half
     )
-    subset = Samples(*(value[half == 0] for value in (good.colour, good.normal, good.mean, good.basis)), torch.ones(1500))
+    subset = Samples(
+        *(value[half == 0] for value in (good.colour, good.normal, good.mean, good.basis)), torch.ones(1500)
+    )
     a, b = (solve_light_albedo([photo], torch.zeros(COMPONENTS), rounds=3) for photo in (spoilt, subset))
     torch.testing.assert_close(a[0], b[0], atol=1e-4, rtol=0)
     torch.testing.assert_close(a[1], b[1], atol=1e-3, rtol=0)

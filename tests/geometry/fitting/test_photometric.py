@@ -14,7 +14,7 @@ from headlab.geometry.fitting.landmark_fit import fit_landmarks
 from headlab.geometry.fitting.photometric import PhotometricConfig, PhotometricFit, refine_photometric
 from headlab.geometry.landmarks.mesh478 import FACE_OVAL
 from headlab.geometry.models.head_model import HeadModel
-from headlab.geometry.texture.default_albedo import default_albedo
+from headlab.heads.fit import FitTools
 from headlab.viewers.pictures import render_head
 
 SIZE = 320
@@ -33,7 +33,8 @@ class Scene:
     cameras: tuple[Camera, ...]
 
 
-def scene(model: HeadModel, basis, seed: int) -> Scene:
+def scene(tools: FitTools, seed: int) -> Scene:
+    model, albedo = tools.model, tools.albedo
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -41,7 +42,6 @@ def scene(model: HeadModel, basis, seed: int) -> Scene:
 
     assert model.expression_std is not None
     active = torch.rand(model.expressions, generator=generator) < 0.4
-    albedo = default_albedo(model)
     light = torch.zeros(9, 3)
     light[0] = 3.0 * (1 + 0.05 * normal(3))
     light[1:4] = 0.3 * normal(3, 1)
@@ -65,7 +65,7 @@ def scene(model: HeadModel, basis, seed: int) -> Scene:
     near = torch.exp(-((torch.cdist(points, points) / eyes / 0.25) ** 2))
     near = near / near.square().sum(1, keepdim=True).sqrt()
     points = points + eyes * (0.015 * near @ normal(478, 2) + 0.006 * normal(478, 2))  # neighbours err alike
-    found = fit_landmarks(basis, points[None], [camera.size])
+    found = fit_landmarks(tools.basis, points[None], [camera.size])
     single = torch.float32
     return Scene(
         code, camera, image, points, found.codes.to(dtype=single), tuple(c.to(dtype=single) for c in found.cameras)
@@ -82,8 +82,8 @@ def aligned_error(points: Float[Tensor, "n 3"], target: Float[Tensor, "n 3"]) ->
 
 
 @pytest.fixture(scope="module")
-def scenes(default_head: HeadModel, fit_tools) -> list[Scene]:
-    return [scene(default_head, fit_tools.basis, seed) for seed in SEEDS]
+def scenes(fit_tools: FitTools) -> list[Scene]:
+    return [scene(fit_tools, seed) for seed in SEEDS]
 
 
 def refined(fit_tools, item: Scene, config: PhotometricConfig | None = None) -> PhotometricFit:
@@ -173,7 +173,9 @@ def test_an_occluder_changes_little(default_head: HeadModel, fit_tools, scenes, 
     width, height = (high - low).tolist()
     left, top = (low + torch.tensor([0.55 * width, 0.4 * height])).long().tolist()
     image = item.image.clone()
-    image[:, top : top + int(0.4 * height), left : left + int(0.4 * width)] = torch.tensor([0.05, 0.1, 0.05])[:, None, None]
+    image[:, top : top + int(0.4 * height), left : left + int(0.4 * width)] = torch.tensor([0.05, 0.1, 0.05])[
+        :, None, None
+    ]
     barred = refined(fit_tools, replace(item, image=image))
     face = default_head.regions["face"]
     true = default_head.vertices(item.code)[face]

@@ -1,4 +1,4 @@
-"""The CUDA kernels' logic without a GPU: the same source compiled for the CPU, behind the same Python, against the CPU op."""
+"""The CUDA kernels without a GPU: their source compiled for the CPU, behind the same Python, against the CPU op."""
 
 import re
 import shutil

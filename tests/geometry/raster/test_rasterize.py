@@ -1,6 +1,7 @@
 """The rasteriser is watertight, equal to its oracle, the same for any thread count, and safe to call badly."""
 
 import inspect
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -303,3 +304,25 @@ assert all(torch.allclose(a, b) for a, b in zip(eager, compiled))
 def test_compiles_whole() -> None:
     """In a process of its own: the tests' shape checks are not for the compiler's eyes."""
     subprocess.run([sys.executable, "-c", COMPILE], check=True, timeout=300)
+
+
+FORK = """
+import os, torch
+from headlab.geometry.raster import rasterize
+torch.set_num_threads(2)
+points = torch.rand(4, 300, 4) * 50 + 1
+faces = torch.arange(300).reshape(-1, 3)
+expected = rasterize(points, faces, (64, 64))
+child = os.fork()
+if child == 0:
+    got = rasterize(points, faces, (64, 64))
+    os._exit(0 if torch.equal(got.face, expected.face) and torch.equal(got.bary, expected.bary) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_works_in_a_forked_child() -> None:
+    """A child process has none of its parent's pool threads: it must start its own, not wait for them."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork on this system")
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=120)

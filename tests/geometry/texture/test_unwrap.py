@@ -73,9 +73,11 @@ def test_weight_is_the_squared_cosine_of_the_view_and_0_where_unseen(default_hea
     inner = [default_head.regions[name] for name in ("teeth", "tongue") if name in default_head.regions]
     inside = to_uv(layout, default_head, torch.stack(inner, 1).float()).amax(-1) > 0.99
     assert (weight[inside] > 0).float().mean() < 0.02  # the mouth is shut
-    forehead = covered & (position[..., 0].abs() < 0.01) & to_uv(
-        layout, default_head, default_head.regions["face"].float()[:, None]
-    )[..., 0].gt(0.99)
+    forehead = (
+        covered
+        & (position[..., 0].abs() < 0.01)
+        & to_uv(layout, default_head, default_head.regions["face"].float()[:, None])[..., 0].gt(0.99)
+    )
     assert weight[forehead].amax() > 0.9
 
 

@@ -1,0 +1,50 @@
+"""Smooth continuation of a picture-sized field from where it is known to everywhere else.
+
+The continuation solves the screened Laplace equation  laplace d = d / reach^2  with the known values as its border: it
+leaves the known region smoothly and falls to zero over the distance `reach`.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
+
+_COARSEST = 12  # pixels: side at which the coarse-to-fine ladder ends
+_SWEEPS = 24
+_CROSS = ((0.0, 0.25, 0.0), (0.25, 0.0, 0.25), (0.0, 0.25, 0.0))
+
+
+def extend_field(
+    values: Float[Tensor, "chan height width"], known: Bool[Tensor, "height width"], reach: float | None
+) -> Float[Tensor, "chan height width"]:
+    """Continue a field from the known pixels; these keep their values exactly.
+
+    Relaxation from coarse to fine: each level starts from the one half its size, so that few sweeps suffice.
+
+    Args:
+        values: the field; ignored where not known.
+        known: where it is given.
+        reach: pixels over which it falls to zero; None: it does not fall (Laplace's equation).
+    """
+    height, width = known.shape
+    chan = values.shape[0]
+    if not bool(known.any()):
+        return torch.zeros_like(values)
+    weight = known.to(values.dtype)
+    start = torch.zeros_like(values)
+    if min(height, width) > _COARSEST:
+        odd = (0, width % 2, 0, height % 2)
+        stacked = pad(torch.cat([values * weight, weight[None]])[None], odd)
+        coarse = avg_pool2d(stacked, 2)[0]
+        share = coarse[chan]
+        mean = coarse[:chan] / share.clamp(min=1e-9)
+        below = extend_field(mean, share > 0, None if reach is None else reach / 2)
+        start = interpolate(below[None], scale_factor=2, mode="bilinear", align_corners=False)[0, :, :height, :width]
+    field = torch.where(known, values, start)
+    kernel = values.new_tensor(_CROSS)[None, None].expand(chan, 1, 3, 3)
+    damping = 1.0 if reach is None else 1 / (1 + 0.25 / reach**2)
+    sweeps = _SWEEPS if min(height, width) > _COARSEST else 8 * _SWEEPS
+    for _ in range(sweeps):
+        mean = conv2d(pad(field[None], (1, 1, 1, 1), mode="replicate"), kernel, groups=chan)[0]
+        field = torch.where(known, values, damping * mean)
+    return field
