@@ -11,10 +11,10 @@ from headlab.geometry.texture.complete import (
     merge,
     mirror_map,
     mirror_partners,
-    push_pull,
     without_strangers,
 )
 from headlab.geometry.texture.default_albedo import default_albedo
+from headlab.geometry.texture.push_pull import push_pull
 from headlab.geometry.texture.unwrap import Unwrapped
 from headlab.geometry.texture.uv_raster import rasterize_uv, to_uv
 
