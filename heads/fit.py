@@ -4,12 +4,8 @@ landmarks (MediaPipe) ──> Levenberg-Marquardt ──> photometric refinement
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,7 +13,7 @@ from torch import Tensor
 
 from ..geometry.code import HeadCode
 from ..geometry.errors import HeadlabError, NoFaceError
-from ..geometry.fitting.landmark_fit import LandmarkBasis, LandmarkFit, LandmarkFitConfig, fit_landmarks
+from ..geometry.fitting.landmark_fit import LandmarkBasis, LandmarkFitConfig, fit_landmarks
 from ..geometry.fitting.photometric import PhotometricConfig, PhotometricFit, refine_photometric
 from ..geometry.frame import Frame
 from ..geometry.landmarks import FaceLandmarks, LandmarkDetector
@@ -28,9 +24,13 @@ from ..geometry.texture.complete import complete, merge, mirror_map, mirror_part
 from ..geometry.texture.default_albedo import default_albedo
 from ..geometry.texture.unwrap import unwrap
 from ..geometry.texture.uv_raster import rasterize_uv
+from .fit_report import Progress, Stages, fit_report, source_names
 from .head_fit import HeadFit
 
-Progress = Callable[[str], None]
+#: Masks that skin colour and pixels are fitted with.
+PHOTOMETRIC_REGIONS = {"face", "lips", "eyelids", "eyes"}
+#: Albedo expected of unseen skin where there is no albedo model, sRGB.
+_PLAIN_SKIN = (0.76, 0.58, 0.49)
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,37 @@ class FitTools:
     name: str
     model: HeadModel
     basis: LandmarkBasis
-    albedo: AlbedoModel
-    uv_raster: Raster
-    mirror: Float[Tensor, "size size 2"]
+    albedo: AlbedoModel | None  #: None where the model's regions are unknown: pixels are then not fitted
+    uv_raster: Raster | None  #: texture layout; None where the model has no texture coordinates
+    mirror: Float[Tensor, "size size 2"] | None
 
     @classmethod
     def build(cls, name: str, model: HeadModel, texture_size: int = 1024) -> "FitTools":
-        """Prepare a model.
+        """Prepare a model. Texture coordinates and region masks are wanted, but geometry is fitted without them.
 
         Raises:
-            HeadlabError: the model lacks the texture layout or the regions that fitting photos needs.
+            HeadlabError: the model has no landmarks that can be fitted.
         """
-        if model.uvs is None or not {"face", "lips", "eyelids", "eyes"} <= set(model.regions):
-            raise HeadlabError(
-                f"{name} has no texture coordinates or no region masks, which fitting photos needs; "
-                "fit with the default model and convert the result"
-            )
+        basis = LandmarkBasis.build(model)
+        if model.uvs is None:
+            return cls(name, model, basis, None, None, None)
         uv_raster = rasterize_uv(model, texture_size)
         mirror = mirror_map(model, uv_raster, mirror_partners(model.template))
-        return cls(name, model, LandmarkBasis.build(model), default_albedo(model), uv_raster, mirror)
+        coloured = PHOTOMETRIC_REGIONS <= set(model.regions) and "478" in model.landmarks
+        return cls(name, model, basis, default_albedo(model) if coloured else None, uv_raster, mirror)
+
+    @property
+    def skipped(self) -> list[str]:
+        """What the model does not allow, and why."""
+        reasons = []
+        if self.albedo is None:
+            reasons.append(
+                f"photometric refinement: {self.name} lacks texture coordinates, 478 landmarks or the regions "
+                + ", ".join(sorted(PHOTOMETRIC_REGIONS))
+            )
+        if self.uv_raster is None:
+            reasons.append(f"texture: {self.name} has no texture coordinates")
+        return reasons
 
 
 def detect_face(frame: Frame, detector: LandmarkDetector, face: int = 0) -> tuple[FaceLandmarks, list[FaceLandmarks]]:
@@ -117,15 +129,7 @@ def fit_photos(
         raise HeadlabError(
             f"the focal length must be a positive number of pixels, not {config.focal:g}; or leave it out"
         )
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
-        progress(name)
-        start = time.perf_counter()
-        yield
-        seconds[name] = round(time.perf_counter() - start, 4)
-
+    stage = Stages(progress)
     with stage("landmarks"):
         found = [detect_face(frame, detector, config.face) for frame in frames]
         chosen = torch.stack([face.points for face, _ in found])
@@ -138,73 +142,47 @@ def fit_photos(
         cameras = tuple(camera.to(dtype=torch.float32) for camera in geometry.cameras)
     images = [frame.image for frame in frames]
     pixels: PhotometricFit | None = None
-    if config.photometric:
+    if config.photometric and tools.albedo is not None:
         with stage("photometric"):
             pixels = refine_photometric(tools.model, tools.albedo, codes, cameras, images, chosen, config.pixels)
             codes = pixels.codes
-    with stage("texture"):
-        albedo = _texture(tools, codes, cameras, frames)
-    report = _report(tools, frames, [faces for _, faces in found], config, geometry, pixels, seconds)
-    sources = tuple(str(frame.source.name) if frame.source else f"photo {i}" for i, frame in enumerate(frames))
-    return HeadFit(tools.name, codes, cameras, albedo, sources, report)
-
-
-def _texture(tools: FitTools, codes: HeadCode, cameras: tuple, frames: Sequence[Frame]) -> Float[Tensor, "3 size size"]:
-    size = tools.mirror.shape[0]
-    code = codes.albedo[0] if codes.albedo is not None else tools.albedo.basis.new_zeros(tools.albedo.components)
-    expected = torch.nn.functional.interpolate(
-        tools.albedo.texture(code)[None], (size, size), mode="bilinear", align_corners=False
-    )[0]
-    seen = []
-    for i, (camera, frame) in enumerate(zip(cameras, frames, strict=True)):
-        photo = unwrap(tools.model, tools.uv_raster, codes[i], camera, frame.image, frame.mask)
-        seen.append(without_strangers(tools.model, tools.uv_raster, photo, expected))
-    return complete(tools.model, tools.uv_raster, merge(seen), expected, tools.mirror)
-
-
-def _report(
-    tools: FitTools,
-    frames: Sequence[Frame],
-    faces: list[list[FaceLandmarks]],
-    config: FitConfig,
-    geometry: LandmarkFit,
-    pixels: PhotometricFit | None,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    """What was done and how well, for report.json."""
-    photos = []
-    for i, frame in enumerate(frames):
-        photos.append(
-            {
-                "source": str(frame.source),
-                "size": list(frame.size),
-                "landmark_nme": round(geometry.report.nme[i], 5),
-                "focal_pixels": round(float(geometry.cameras[i].K[0, 0]), 1),
-                "focal_from": "option" if config.focal is not None else "EXIF" if frame.focal else "fitted",
-                "face": config.face,
-                "faces": [
-                    {"box": [round(x, 1) for x in face.box], "confidence": round(face.confidence, 3)}
-                    for face in faces[i]
-                ],
-            }
-        )
-    report: dict[str, Any] = {
-        "landmark_nme": round(sum(geometry.report.nme) / len(frames), 5),
-        "model": tools.name,
-        "license": tools.model.license.name,
-        "commercial_use": tools.model.license.commercial,
-        "photos": photos,
-        "seconds": seconds,
-        "landmark_solver": {
-            "iterations": geometry.report.iterations,
-            "model_evaluations": geometry.report.evaluations,
-            "converged": geometry.report.converged,
-        },
-        "versions": {name: version(name) for name in ("headlab", "torch", "mediapipe", "numpy", "anny")},
+    albedo = None
+    if tools.uv_raster is not None:
+        with stage("texture"):
+            albedo = build_texture(tools, codes, cameras, frames)
+    report = fit_report(tools.model, tools.name, frames, found, config.face, codes, cameras, stage.seconds)
+    for photo, frame in zip(report["photos"], frames, strict=True):
+        photo["focal_from"] = "option" if config.focal is not None else "EXIF" if frame.focal else "fitted"
+    report["landmark_solver"] = {
+        "iterations": geometry.report.iterations,
+        "model_evaluations": geometry.report.evaluations,
+        "converged": geometry.report.converged,
     }
+    if tools.skipped:
+        report["skipped"] = tools.skipped
     if pixels is not None:
         report["photometric"] = {
             "colour_error_before": round(pixels.error_before, 4),
             "colour_error_after": round(pixels.error_after, 4),
         }
-    return report
+    return HeadFit(tools.name, codes, cameras, albedo, source_names(frames), report)
+
+
+def build_texture(
+    tools: FitTools, codes: HeadCode, cameras: tuple, frames: Sequence[Frame]
+) -> Float[Tensor, "3 size size"]:
+    """UV texture of one person from fitted photos, completed where none shows the head. `codes` has a photo axis."""
+    assert tools.uv_raster is not None and tools.mirror is not None
+    size = tools.mirror.shape[0]
+    if tools.albedo is None:
+        expected = torch.tensor(_PLAIN_SKIN)[:, None, None].expand(3, size, size)
+    else:
+        code = codes.albedo[0] if codes.albedo is not None else tools.albedo.basis.new_zeros(tools.albedo.components)
+        expected = torch.nn.functional.interpolate(
+            tools.albedo.texture(code)[None], (size, size), mode="bilinear", align_corners=False
+        )[0]
+    seen = []
+    for i, (camera, frame) in enumerate(zip(cameras, frames, strict=True)):
+        photo = unwrap(tools.model, tools.uv_raster, codes[i], camera, frame.image, frame.mask)
+        seen.append(without_strangers(tools.model, tools.uv_raster, photo, expected))
+    return complete(tools.model, tools.uv_raster, merge(seen), expected, tools.mirror)

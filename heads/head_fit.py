@@ -31,7 +31,7 @@ class HeadFit:
     model: str  #: model id as `headlab.heads.models.load_model` takes it, e.g. "default" or "flame2023"
     codes: HeadCode
     cameras: tuple[Camera, ...]
-    albedo: Float[Tensor, "3 height width"]  #: UV texture, sRGB 0..1, row 0 at v = 1
+    albedo: Float[Tensor, "3 height width"] | None  #: UV texture, sRGB 0..1, row 0 at v = 1; None without UVs
     sources: tuple[str, ...]  #: file names of the photos
     report: dict[str, Any] = field(default_factory=dict)
 
@@ -42,8 +42,10 @@ class HeadFit:
             for name in ("K", "R", "t"):
                 arrays[f"camera{i}.{name}"] = getattr(camera, name).detach().cpu().numpy()
             arrays[f"camera{i}.size"] = np.array(camera.size)
-        arrays["albedo"] = (self.albedo.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
+        if self.albedo is not None:
+            arrays["albedo"] = (self.albedo.detach().cpu().clamp(0, 1) * 255).round().byte().numpy()
         meta = {"format": FORMAT, "model": self.model, "sources": self.sources, "report": self.report}
+        meta["textured"] = self.albedo is not None
         arrays["meta"] = np.array(json.dumps(meta))
         buffer = BytesIO()
         np.savez_compressed(buffer, **arrays)
@@ -57,7 +59,8 @@ class HeadFit:
             HeadlabError: the file is missing, damaged, or not one of ours.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here, since np.load leaves the files open that it cannot read.
+            with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 data = {name: file[name] for name in file.files}
             meta = json.loads(str(data["meta"]))
             if meta["format"] != FORMAT:
@@ -73,7 +76,7 @@ class HeadFit:
                 )
                 for i in range(count)
             )
-            albedo = torch.from_numpy(data["albedo"]).float() / 255
+            albedo = torch.from_numpy(data["albedo"]).float() / 255 if meta["textured"] else None
             return cls(meta["model"], HeadCode(**code), cameras, albedo, tuple(meta["sources"]), meta["report"])
         except (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
             raise HeadlabError(

@@ -48,6 +48,8 @@ def output_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         if folder.is_dir():
             _check_names(temporary, folder)
             for file in sorted(temporary.iterdir()):
+                if file.is_dir() and (folder / file.name).is_dir():
+                    shutil.rmtree(folder / file.name)  # a folder cannot take the place of one that holds files
                 os.replace(file, folder / file.name)
             temporary.rmdir()
         else:

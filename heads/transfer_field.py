@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d, conv2d, interpolate, pad
 
 _COARSEST = 12  # pixels: side at which the coarse-to-fine ladder ends
 _SWEEPS = 24
+_LARGE, _SWEEPS_LARGE = 600, 8  # above that side, less work: the level below has done it
 _CROSS = ((0.0, 0.25, 0.0), (0.25, 0.0, 0.25), (0.0, 0.25, 0.0))
 
 
@@ -19,7 +20,8 @@ def extend_field(
 ) -> Float[Tensor, "chan height width"]:
     """Continue a field from the known pixels; these keep their values exactly.
 
-    Relaxation from coarse to fine: each level starts from the one half its size, so that few sweeps suffice.
+    Relaxation from coarse to fine: each level starts from the one half its size, so that few sweeps suffice. Smooth,
+    and right to some per cent of the values at the border.
 
     Args:
         values: the field; ignored where not known.
@@ -32,7 +34,8 @@ def extend_field(
         return torch.zeros_like(values)
     weight = known.to(values.dtype)
     start = torch.zeros_like(values)
-    if min(height, width) > _COARSEST:
+    side = max(height, width)
+    if side > _COARSEST:
         odd = (0, width % 2, 0, height % 2)
         stacked = pad(torch.cat([values * weight, weight[None]])[None], odd)
         coarse = avg_pool2d(stacked, 2)[0]
@@ -43,7 +46,7 @@ def extend_field(
     field = torch.where(known, values, start)
     kernel = values.new_tensor(_CROSS)[None, None].expand(chan, 1, 3, 3)
     damping = 1.0 if reach is None else 1 / (1 + 0.25 / reach**2)
-    sweeps = _SWEEPS if min(height, width) > _COARSEST else 8 * _SWEEPS
+    sweeps = 8 * _SWEEPS if side <= _COARSEST else _SWEEPS if side <= _LARGE else _SWEEPS_LARGE
     for _ in range(sweeps):
         mean = conv2d(pad(field[None], (1, 1, 1, 1), mode="replicate"), kernel, groups=chan)[0]
         field = torch.where(known, values, damping * mean)

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from ..geometry.errors import HeadlabError
-from ..heads.assets import Asset, add_asset, assets_folder, check_assets, list_assets
+
+# headlab.heads is imported by the commands themselves: it loads torch, which would make every `--help` slow.
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class ListAssets:
     """Show every asset headlab can use: whether it is there, its terms, and where to get it."""
 
     def run(self) -> None:
+        from ..heads.assets import assets_folder, list_assets
+
         print(f"assets folder: {assets_folder()}")
         for asset in list_assets():
             print(f"\n{asset.kind.id:16} {asset.state:12} {asset.kind.title}")
@@ -32,6 +35,8 @@ class AddAsset:
     """Which asset it is, where the contents do not tell (flame2020 or flame2023)."""
 
     def run(self) -> None:
+        from ..heads.assets import add_asset
+
         for asset in add_asset(self.file, self.kind):
             print(f"added {asset.kind.id}: {asset.path}")
             print(f"  {asset.kind.title}; {_terms(asset)}")
@@ -44,6 +49,8 @@ class CheckAssets:
     """Compute the checksums of all added files anew and compare them."""
 
     def run(self) -> None:
+        from ..heads.assets import check_assets
+
         checked = check_assets()
         for asset in checked:
             print(f"{asset.kind.id:16} {'ok' if asset.state == 'present' else asset.state}")
@@ -68,6 +75,6 @@ class Assets:
         self.command.run()
 
 
-def _terms(asset: Asset) -> str:
+def _terms(asset: Any) -> str:
     use = "commercial use allowed" if asset.kind.license.commercial else "no commercial use"
     return f"{asset.kind.license.name}; {use}"

@@ -12,7 +12,7 @@ from typing import Annotated
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import tyro  # noqa: E402
+import tyro
 
 from ..geometry.errors import HeadlabError
 from .assets import Assets

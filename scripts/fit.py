@@ -18,8 +18,10 @@ class Fit:
     """Image files. Several photos share identity and texture; each keeps its own expression, pose and light."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder for the results; made if need be."""
-    model: str = "default"
-    """Head model: default, flame2020, flame2023 or ict (`headlab assets list`)."""
+    model: str | None = None
+    """Head model: default, flame2020, flame2023 or ict (`headlab assets list`); DECA and EMOCA use flame2020."""
+    method: Literal["optimise", "deca", "emoca"] = "optimise"
+    """Fit by optimisation, or read the head off by DECA's or EMOCA's networks (`headlab assets add`)."""
     face: int = 0
     """Which face of each photo: 0 the largest, 1 the next; report.json lists them."""
     focal: float | None = None
@@ -74,6 +76,7 @@ def fit(options: Fit, progress=lambda stage: None) -> dict:
     from ..datasets.photo import read_photo
     from ..geometry.landmarks import open_detector
     from ..heads.fit import FitConfig, FitTools, fit_photos
+    from ..heads.fit_regressed import fit_regressed, load_networks
     from ..heads.models import load_model
     from .write_fit import write_fit
 
@@ -81,10 +84,15 @@ def fit(options: Fit, progress=lambda stage: None) -> dict:
     progress("reading photos")
     frames = [read_photo(path) for path in options.photos]
     progress("loading the head model")
-    tools = FitTools.build(options.model, load_model(options.model), options.texture_size)
+    name = options.model or ("default" if options.method == "optimise" else "flame2020")
+    tools = FitTools.build(name, load_model(name), options.texture_size)
+    networks = None if options.method == "optimise" else load_networks(options.method)
     config = FitConfig(face=options.face, focal=options.focal, photometric=options.photometric)
     with open_detector(options.landmarks) as detector:
-        head = fit_photos(tools, frames, detector, config, progress)
+        if networks is None:
+            head = fit_photos(tools, frames, detector, config, progress)
+        else:
+            head = fit_regressed(tools, networks, frames, detector, config, progress)
     progress("writing")
     with output_folder(options.out, options.overwrite) as folder:
         return write_fit(head, tools.model, frames, folder, start)

@@ -18,9 +18,8 @@ else
   echo "npm is not installed: the Khronos validator and the browser tests are skipped"
 fi
 export HEADLAB_NODE_MODULES=$PWD/build/node_modules
-if command -v nvcc >/dev/null && [ -d geometry/raster/csrc/cuda ]; then
-  say "CUDA sources compile"
-fi
+say "CUDA sources"
+bash scripts/compile_cuda.sh
 say "pytest"
 # As the command line sets them: no spinning threads on shared cores.
 export OMP_WAIT_POLICY=PASSIVE OPENBLAS_NUM_THREADS=1

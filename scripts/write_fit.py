@@ -36,10 +36,11 @@ def write_fit(
     began = time.perf_counter()
     code = head.codes[0]
     vertices = model.vertices(code.with_(rotation=code.rotation * 0, translation=code.translation * 0))
-    write_png(folder / "albedo.png", head.albedo)
+    if head.albedo is not None:
+        write_png(folder / "albedo.png", head.albedo)
     write_glb(folder / "head.glb", model, code, head.albedo)
     write_ply(folder / "head.ply", model, vertices, head.albedo)
-    write_obj(folder / "head.obj", model, vertices, texture="albedo.png")
+    write_obj(folder / "head.obj", model, vertices, texture="albedo.png" if head.albedo is not None else None)
     pictures: dict[str, Path] = {}
     for i, (camera, frame) in enumerate(zip(head.cameras, frames, strict=True)):
         suffix = "" if i == 0 else f"_{i + 1}"
@@ -49,7 +50,8 @@ def write_fit(
         pictures[f"{head.sources[i]}: photo, mesh, render"] = path
     write_png(folder / "turntable.png", turntable(model, code, head.albedo))
     pictures["Turntable"] = folder / "turntable.png"
-    pictures["Texture"] = folder / "albedo.png"
+    if head.albedo is not None:
+        pictures["Texture"] = folder / "albedo.png"
 
     seconds = {**head.report["seconds"], "output": round(time.perf_counter() - began, 4)}
     seconds["total"] = round(time.perf_counter() - started, 4) if started is not None else sum(seconds.values())

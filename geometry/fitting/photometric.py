@@ -99,6 +99,7 @@ def refine_photometric(
         )
 
     albedo_code = torch.zeros(albedo.components)
+    texture = albedo.mean
     lights = None
     before = float("nan")
     for step in range(config.steps):

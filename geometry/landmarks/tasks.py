@@ -120,6 +120,26 @@ class TasksDetector:
                 break
         return distinct(faces)
 
+    def follow(self, picture: Picture, last: FaceLandmarks) -> FaceLandmarks | None:
+        """A face of the frame before, in the next frame of a video, by one look where it was; None where it is not.
+
+        Args:
+            picture: the next frame, 8-bit RGB.
+            last: the face where it is expected.
+        """
+        mesh = torch.cat([last.points, last.depth[:, None]], 1).double().numpy()
+        if upright(mesh, 1.0).side < _SMALLEST_FACE:
+            return None
+        found = self._look(picture, mesh, _PLAIN)
+        return None if found is None else _landmarks(found, last.confidence)
+
+    def glance(self, picture: Picture) -> list[FaceLandmarks]:
+        """Faces that one look at the whole picture shows, unchecked; the largest first."""
+        small = shrink(picture, _GLANCE // 2)
+        scale = picture.shape[1] / small.shape[1]
+        finds = [_Find(f.mesh * scale, f.scores, f.score_names) for f in self._run(small)]
+        return distinct([_landmarks(find, 1.0) for find in finds])
+
     def _search(self, picture: Picture, windows: list[Square], faces: list[FaceLandmarks]) -> None:
         """Add the faces in some windows to those known already."""
         for window in windows:
@@ -158,9 +178,7 @@ class TasksDetector:
         mean = _Find((plain.mesh + flipped.mesh) / 2, plain.scores, plain.score_names)
         moved = np.linalg.norm((find.mesh - mean.mesh)[:, :2], axis=1).mean() / size
         best = find if size >= large and moved <= _LARGEST_MOVE else mean
-        mesh, scores = torch.from_numpy(best.mesh).float(), torch.from_numpy(best.scores).float()
-        confidence = 1 - 0.5 * float(apart) / _LARGEST_DISAGREEMENT
-        return [FaceLandmarks(mesh[:, :2].contiguous(), mesh[:, 2].contiguous(), confidence, scores, best.score_names)]
+        return [_landmarks(best, 1 - 0.5 * float(apart) / _LARGEST_DISAGREEMENT)]
 
     def _look(self, picture: Picture, mesh: Mesh, look: tuple[float, float, bool]) -> _Find | None:
         """The face cut out upright and found again: the find nearest to where it was."""
@@ -189,3 +207,8 @@ class TasksDetector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _landmarks(find: _Find, confidence: float) -> FaceLandmarks:
+    mesh, scores = torch.from_numpy(find.mesh).float(), torch.from_numpy(find.scores).float()
+    return FaceLandmarks(mesh[:, :2].contiguous(), mesh[:, 2].contiguous(), confidence, scores, find.score_names)

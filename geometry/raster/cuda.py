@@ -2,6 +2,9 @@
 
 float32 only. Unlike the CPU module it does not stop at bad input (that would mean waiting for the device): faces with
 an index out of range or with a vertex that is not finite are not drawn.
+
+`vertex_normals` and `closest_point` are plain torch here (fallback.py), in either precision; the latter compares every
+point with every face and does stop at bad input. `antialias` has no CUDA version.
 """
 
 from importlib import import_module
@@ -10,6 +13,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from . import fallback
 from .native import BUILD, RasterError
 
 CUDA_BUILD = f"HEADLAB_CUDA=ON {BUILD}"
@@ -135,5 +139,24 @@ def interpolate_backward(
     return 0
 
 
+def vertex_normals(vertices: Tensor, faces: Tensor, _threads: int, out: Tensor) -> int:
+    """As the CPU module's, in plain torch."""
+    fallback.vertex_normals(vertices, faces, out)
+    return 0
+
+
+def vertex_normals_backward(vertices: Tensor, faces: Tensor, _threads: int, grad: Tensor, out: Tensor) -> int:
+    """As the CPU module's, in plain torch."""
+    fallback.vertex_normals_backward(vertices, faces, grad, out)
+    return 0
+
+
+def closest_point(vertices: Tensor, faces: Tensor, _threads: int, points: Tensor, face: Tensor, bary: Tensor) -> int:
+    """As the CPU module's, in plain torch."""
+    return fallback.closest_point(vertices, faces, points, face, bary)
+
+
 def __getattr__(name: str) -> None:
-    raise RasterError(f"{name} has no CUDA version yet; move the tensors to the CPU")
+    if name in ("antialias", "antialias_backward"):
+        raise RasterError("antialias has no CUDA version; move the tensors to the CPU for it")
+    raise AttributeError(name)

@@ -20,8 +20,8 @@ _MESSAGES = {
     1: "faces hold an index outside 0..verts-1; use vertex indices, and rows of three -1 for padding",
     2: "points or vertices hold NaN or infinity; check the camera and the vertices first",
     3: "the raster names a face that the given faces do not have; pass the faces that were rasterised",
-    5: "the mesh has no faces; a closest point needs at least one",
     4: "not enough memory for this picture; lower the size or the batch",
+    5: "the mesh has no faces; a closest point needs at least one",
 }
 
 
@@ -50,6 +50,15 @@ def check(status: int) -> None:
     """Raise what a native call reports."""
     if status:
         raise RasterError(_MESSAGES[status])
+
+
+def check_values(points: Tensor, faces: Tensor) -> None:
+    """What the native calls check themselves, for backends that do not: raises for bad indices, NaN and infinity."""
+    inside = ((faces >= 0) & (faces < points.shape[-2])).all(-1)
+    if not bool((inside | (faces == -1).all(-1)).all()):
+        check(1)
+    if not bool(points.isfinite().all()):
+        check(2)
 
 
 def threads() -> int:

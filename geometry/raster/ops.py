@@ -3,10 +3,25 @@
 Shapes are those of csrc/raster.h. Callers use `rasterize` and `interpolate` of raster.py, which check the input.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from .native import check, module_for, threads
+
+#: Arrays from this many elements on take their memory from the native module's cache of freed pictures.
+_LARGE = 1 << 17
+
+
+def _empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+    """Uninitialised. Large arrays on the CPU reuse memory: pages new to the process cost more than filling them."""
+    if like.device.type != "cpu" or math.prod(shape) < _LARGE:
+        return like.new_empty(shape, dtype=dtype)
+    native, dtype = module_for(like), like.dtype if dtype is None else dtype
+    if dtype == torch.int32:
+        return native.empty_int32(shape)
+    return native.empty_float32(shape) if dtype == torch.float32 else native.empty_float64(shape)
 
 
 @torch.library.custom_op("headlab::rasterize", mutates_args=())
@@ -14,8 +29,8 @@ def rasterize(
     points: Tensor, faces: Tensor, height: int, width: int, near: float, cull: bool, layers: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = (points.shape[0], height, width, layers)
-    face = points.new_empty(shape, dtype=torch.int32)
-    bary, depth = points.new_empty((*shape, 3)), points.new_empty(shape)
+    face = _empty(points, shape, torch.int32)
+    bary, depth = _empty(points, (*shape, 3)), _empty(points, shape)
     native, points, faces = module_for(points), points.contiguous(), faces.contiguous()
     check(native.rasterize(points, faces, height, width, layers, near, cull, threads(), face, bary, depth))
     return face, bary, depth
@@ -63,7 +78,7 @@ rasterize.register_autograd(_rasterize_backward, setup_context=_rasterize_contex
 
 @torch.library.custom_op("headlab::interpolate", mutates_args=())
 def interpolate(attributes: Tensor, faces: Tensor, face: Tensor, bary: Tensor) -> Tensor:
-    out = attributes.new_empty((*face.shape, attributes.shape[-1]))
+    out = _empty(attributes, (*face.shape, attributes.shape[-1]))
     native, attributes, faces = module_for(attributes), attributes.contiguous(), faces.contiguous()
     check(native.interpolate(attributes, faces, threads(), face.contiguous(), bary.contiguous(), out))
     return out
@@ -79,7 +94,7 @@ def interpolate_backward(
     attributes: Tensor, faces: Tensor, face: Tensor, bary: Tensor, grad: Tensor, to_attributes: bool, to_bary: bool
 ) -> tuple[Tensor, Tensor]:
     grad_attributes = attributes.new_empty(attributes.shape) if to_attributes else None
-    grad_bary = bary.new_empty(bary.shape) if to_bary else None
+    grad_bary = _empty(bary, bary.shape) if to_bary else None
     native, attributes, faces = module_for(attributes), attributes.contiguous(), faces.contiguous()
     face, bary, grad = face.contiguous(), bary.contiguous(), grad.contiguous()
     check(native.interpolate_backward(attributes, faces, threads(), face, bary, grad, grad_attributes, grad_bary))
@@ -111,7 +126,7 @@ interpolate.register_autograd(_interpolate_backward, setup_context=_interpolate_
 
 @torch.library.custom_op("headlab::antialias", mutates_args=())
 def antialias(image: Tensor, points: Tensor, faces: Tensor, face: Tensor, depth: Tensor, near: float) -> Tensor:
-    out = image.new_empty(image.shape)
+    out = _empty(image, image.shape)
     native, image, points, faces = module_for(image), image.contiguous(), points.contiguous(), faces.contiguous()
     check(native.antialias(points, faces, near, threads(), face.contiguous(), depth.contiguous(), image, out))
     return out
@@ -134,7 +149,7 @@ def antialias_backward(
     to_image: bool,
     to_points: bool,
 ) -> tuple[Tensor, Tensor]:
-    grad_image = image.new_empty(image.shape) if to_image else None
+    grad_image = _empty(image, image.shape) if to_image else None
     grad_points = points.new_empty(points.shape) if to_points else None
     native, image, points, faces = module_for(image), image.contiguous(), points.contiguous(), faces.contiguous()
     face, depth, grad = face.contiguous(), depth.contiguous(), grad.contiguous()

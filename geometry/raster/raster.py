@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from . import ops, oracle
+from . import ops, oracle, peers
 from .native import RasterError
 
 #: Largest picture side, pixels.
 MAX_SIDE = 32768
 
-BACKENDS = ("native", "torch")
+BACKENDS = ("native", "torch", *peers.NAMES)
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,12 @@ def rasterize(
         cull: drop back faces. Front faces are counter-clockwise as seen, that is
             (u1 - u0) (v2 - v0) - (u2 - u0) (v1 - v0) < 0 with v down.
         layers: number of hits kept per pixel, nearest first (depth peeling).
-        backend: "native" (default), or "torch", the slow reference.
+        backend: "native" (default); "torch", the slow reference; or another project's rasteriser, which decides only
+            what each pixel sees: "pytorch3d", "nvdiffrast", "kaolin" (see `peers`; they must be installed).
 
     Raises:
         RasterError: (a ValueError) wrong shapes, types or devices, face indices out of range, NaN or infinite points,
-            a picture side over 32768.
+            a picture side over 32768, a backend that is not installed.
     """
     if backend not in (None, *BACKENDS):
         raise RasterError(f"unknown rasteriser backend {backend!r}; choose one of {', '.join(BACKENDS)}")
@@ -80,6 +81,8 @@ def rasterize(
     faces = checked_faces(faces, points)
     if backend == "torch":
         face, bary, depth = oracle.rasterize(points, faces, (height, width), near, cull, layers)
+    elif backend in peers.NAMES:
+        face, bary, depth = peers.rasterize(backend, points, faces, (height, width), near, cull, layers)
     else:
         face, bary, depth = ops.rasterize(points, faces, height, width, near, cull, layers)
     if layers == 1:
@@ -101,7 +104,7 @@ def interpolate(
         raster: what `rasterize` gave.
         attributes: values per vertex, any number of channels; one set for all or one per batch item.
         faces: the rasterised faces, or faces of the same order into other vertices (UV faces with UV coordinates).
-        backend: as in `rasterize`.
+        backend: as in `rasterize`; the other projects' leave this to the native one.
 
     Raises:
         RasterError: (a ValueError) shapes or devices disagree, or a face index is out of range.

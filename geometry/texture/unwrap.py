@@ -76,7 +76,9 @@ def unwrap(
     if code.light is not None:
         shading = shade_sh(normal, code.light).clamp(min=_DARKEST).permute(2, 0, 1)
         colour = colour / shading
-    return Unwrapped(colour.clamp(0, 1), weight)
+    # Where the light was taken for too dark, the texture shall be too dark, but not of another hue.
+    colour = colour.clamp(min=0) / colour.amax(0).clamp(min=1)
+    return Unwrapped(colour, weight)
 
 
 def _inside(mask: Bool[Tensor, "height width"]) -> Float[Tensor, "height width"]:

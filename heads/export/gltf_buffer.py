@@ -100,4 +100,5 @@ class BufferBuilder:
 
 
 def _bounds(array: np.ndarray) -> tuple[list[float], list[float]]:
-    return array.min(axis=0).tolist(), array.max(axis=0).tolist()
+    rows = array.reshape(len(array), -1)
+    return rows.min(axis=0).tolist(), rows.max(axis=0).tolist()

@@ -120,9 +120,20 @@ def test_a_transparent_half_is_filled_from_the_other(fit_tools: FitTools, detect
     assert (colour[1] > colour[0] + 0.1).float().mean() < 0.02
 
 
-def test_models_without_a_texture_layout_are_refused() -> None:
-    with pytest.raises(HeadlabError, match=r"no texture coordinates .* convert"):
-        FitTools.build("tiny", tiny_head(2, rings=6))
+def test_a_model_without_a_texture_layout_gives_geometry_and_says_what_is_missing(detector, frame: Frame) -> None:
+    egg = tiny_head(12).to(dtype=torch.float32)
+    fit = fit_photos(FitTools.build("egg", egg), [frame], detector)
+    assert fit.albedo is None and fit.codes.light is None
+    assert [reason.split(":")[0] for reason in fit.report["skipped"]] == ["photometric refinement", "texture"]
+    face = egg.vertices(fit.codes[0])
+    middle = fit.cameras[0].project(face).mean(0)
+    points = detector.detect(frame.image)[0].points
+    assert (middle - points.mean(0)).norm() < (points[33] - points[263]).norm()
+
+
+def test_models_without_landmarks_are_refused() -> None:
+    with pytest.raises(HeadlabError, match="no 478- or 68-point landmark embedding"):
+        FitTools.build("tiny", replace(tiny_head(2, rings=6), landmarks={}))
 
 
 @pytest.mark.slow

@@ -3,10 +3,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/vector.h>
 
 #include <optional>
+#include <vector>
 
 #include "kernels.h"
+#include "memory.h"
 #include "raster.h"
 
 namespace nb = nanobind;
@@ -192,6 +195,22 @@ int vertex_normals_backward(Array<const T> vertices, FaceArray faces, int thread
     return static_cast<int>(headlab::vertex_normals_backward(args, grad_normals.data(), grad_vertices.data()));
 }
 
+/// The process's cache of pictures. Never destroyed: tensors may outlive everything else.
+headlab::BlockCache& pictures() {
+    static auto* cache = new headlab::BlockCache;
+    return *cache;
+}
+
+/// An uninitialised torch tensor whose memory comes from, and goes back to, the cache of pictures.
+template <class T>
+nb::ndarray<nb::pytorch, T> empty(const std::vector<size_t>& shape) {
+    size_t bytes = sizeof(T);
+    for (size_t n : shape) bytes *= n;
+    T* data = static_cast<T*>(pictures().take(bytes));
+    nb::capsule owner(data, [](void* block) noexcept { pictures().give_back(block); });
+    return nb::ndarray<nb::pytorch, T>(data, shape.size(), shape.data(), owner);
+}
+
 template <class T>
 void bind(nb::module_& m) {
     m.def("rasterize", &rasterize<T>, "points"_a.noconvert(), "faces"_a.noconvert(), "height"_a, "width"_a, "layers"_a,
@@ -221,6 +240,9 @@ void bind(nb::module_& m) {
 
 NB_MODULE(_native, m) {
     m.attr("simd") = headlab::kernels().name;
+    m.def("empty_float32", &empty<float>, "shape"_a);
+    m.def("empty_float64", &empty<double>, "shape"_a);
+    m.def("empty_int32", &empty<int32_t>, "shape"_a);
     bind<float>(m);
     bind<double>(m);
 }

@@ -263,13 +263,16 @@ void closest_weights(const T* p, const T* a, const T* b, const T* c, T* out) {
     if (d3 >= 0 && d4 <= d3) return set(0, 1, 0);
     if (d6 >= 0 && d5 <= d6) return set(0, 0, 1);
     const double wc = d1 * d4 - d3 * d2, wb = d5 * d2 - d1 * d6, wa = d3 * d6 - d5 * d4;
-    if (wc <= 0 && d1 >= 0 && d3 <= 0) return set(1 - d1 / (d1 - d3), d1 / (d1 - d3), 0);
-    if (wb <= 0 && d2 >= 0 && d6 <= 0) return set(1 - d2 / (d2 - d6), 0, d2 / (d2 - d6));
-    if (wa <= 0 && d4 - d3 >= 0 && d5 - d6 >= 0) {
-        const double t = (d4 - d3) / ((d4 - d3) + (d5 - d6));
+    // Edges by their corners; those between equal corners have no length to divide by.
+    const double on_ab = d1 - d3, on_ac = d2 - d6, on_bc = (d4 - d3) + (d5 - d6);
+    const double sum = wa + wb + wc;  // the squared length of ab x ac
+    const bool flat = sum <= 1e-14 * dot(ab, ab) * dot(ac, ac);
+    if ((wc <= 0 || flat) && d1 >= 0 && d3 <= 0 && on_ab > 0) return set(1 - d1 / on_ab, d1 / on_ab, 0);
+    if ((wb <= 0 || flat) && d2 >= 0 && d6 <= 0 && on_ac > 0) return set(1 - d2 / on_ac, 0, d2 / on_ac);
+    if ((wa <= 0 || flat) && d4 - d3 >= 0 && d5 - d6 >= 0 && on_bc > 0) {
+        const double t = (d4 - d3) / on_bc;
         return set(0, 1 - t, t);
     }
-    const double sum = wa + wb + wc;
     set(1 - wb / sum - wc / sum, wb / sum, wc / sum);
 }
 

@@ -23,20 +23,15 @@ def test_lighting_as_deca(shared: Path) -> None:
         torch.testing.assert_close(factors[[0, 1, 2, 3, 4, 5, 6]], expected[:7])
 
 
-def test_normals_as_deca(shared: Path) -> None:
-    with np.load(shared / "parity" / "geometry" / "sh_lighting.npz") as data:
-        vertices = torch.from_numpy(data["normals_vertices"])
-        folder = shared / "parity" / "geometry"
+@pytest.mark.parametrize(
+    ("file", "vertices"), [("sh_lighting", "normals_vertices"), ("flame_forward", "vertices"), ("deca_decode", "verts")]
+)
+def test_normals_as_deca(shared: Path, file: str, vertices: str) -> None:
+    folder = shared / "parity" / "geometry"
+    with np.load(folder / "flame_like_expected.npz") as model, np.load(folder / f"{file}.npz") as data:
+        faces, verts = torch.from_numpy(model["f"]), torch.from_numpy(data[vertices])
         expected = torch.from_numpy(data["vertex_normals"])
-        faces = None
-        for path in (folder / "flame_like_expected.npz", folder / "deca_decode.npz"):
-            with np.load(path) as other:
-                for key in other.files:
-                    if key in ("faces", "f") and other[key].max() == vertices.shape[1] - 1:
-                        faces = torch.from_numpy(other[key].astype(np.int64))
-    if faces is None:
-        pytest.skip("the recorded normals' faces are not here")
-    torch.testing.assert_close(vertex_normals(vertices, faces), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(vertex_normals(verts, faces), expected, rtol=0, atol=1e-4)
 
 
 def test_sphere_normals_point_outwards() -> None:

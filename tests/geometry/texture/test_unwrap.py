@@ -127,3 +127,14 @@ def test_a_head_outside_the_picture_gives_nothing(default_head, layout, light) -
     away = posed(default_head, light).with_(translation=torch.tensor([3.0, 0.0, -0.8]))
     found = unwrap(default_head, layout, away, CAMERA, torch.zeros(3, 480, 480))
     assert not found.weight.any() and found.colour.isfinite().all()
+
+
+def test_light_taken_for_too_dark_changes_no_hue(default_head, layout, light) -> None:
+    """A photo three times as bright as the light allows: albedo cannot exceed 1, but keeps the photo's proportions."""
+    image = torch.tensor([0.9, 0.6, 0.45])[:, None, None].expand(3, 480, 480).contiguous()
+    dim = torch.zeros(9, 3)
+    dim[0] = 0.3 / 0.2820948
+    found = unwrap(default_head, layout, posed(default_head, dim), CAMERA, image)
+    seen = found.colour[:, found.weight > 0.3]
+    assert seen.max() <= 1
+    torch.testing.assert_close(seen / seen[0], torch.tensor([[1.0], [2 / 3], [0.5]]).expand_as(seen), atol=1e-3, rtol=0)
