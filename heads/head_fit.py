@@ -76,7 +76,7 @@ class HeadFit:
                 )
                 for i in range(count)
             )
-            albedo = torch.from_numpy(data["albedo"]).float() / 255 if meta["textured"] else None
+            albedo = torch.from_numpy(data["albedo"]).float() / 255 if meta.get("textured", True) else None
             return cls(meta["model"], HeadCode(**code), cameras, albedo, tuple(meta["sources"]), meta["report"])
         except (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
             raise HeadlabError(

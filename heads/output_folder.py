@@ -49,9 +49,9 @@ def output_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
             _check_names(temporary, folder)
             for file in sorted(temporary.iterdir()):
                 if file.is_dir() and (folder / file.name).is_dir():
-                    shutil.rmtree(folder / file.name)  # a folder cannot take the place of one that holds files
+                    # A folder cannot take the place of one that holds files; the old one goes last of all.
+                    os.rename(folder / file.name, temporary / f".{file.name}.old")
                 os.replace(file, folder / file.name)
-            temporary.rmdir()
         else:
             os.rename(temporary, folder)
         done = True

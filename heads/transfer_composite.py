@@ -66,7 +66,7 @@ def composite(
         old: the head as it is in the photo, without batch axes.
         new: the head as it shall be.
         albedo: the person's texture.
-        landmarks: detected in the photo, pixels: makes lips and lids meet where they really are.
+        landmarks: detected in the photo, pixels: lips meet where these say they are.
         config: see `CompositeConfig`.
 
     Returns:
@@ -277,11 +277,11 @@ def _rendered(
     maps = Conditions.of_raster(new.model, new.vertices, new.raster, albedo, new.code.light)
     picture = maps.shaded.clamp(min=0)
     if bool(trusted.any()):
-        radius = max(1, round(2 * config.feather / new.pixel_size))
+        radius = max(1, round(4 * config.feather / new.pixel_size))
         share = trusted.to(picture.dtype)
         blurred = _box(torch.cat([warped * share, picture * share]), radius)
         floor = _DARKEST * _box(share[None], radius)
-        log_gain = ((blurred[:3] + floor) / (blurred[3:] + floor).clamp(min=1e-6)).log().clamp(-0.7, 0.7)
+        log_gain = ((blurred[:3] + floor) / (blurred[3:] + floor).clamp(min=1e-6)).log().clamp(-0.35, 0.35)
         log_gain = extend_field(log_gain, trusted, None)
         if bool(kinds.mouth.any()):
             # The lips' colour says nothing about teeth; their brightness does, about the light.

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import Annotated
 
-# Read when numpy and torch start their threads, so this comes before anything that imports them. Threads that spin while
-# they wait bring everything to a crawl where other work shares the cores; the matrices given to BLAS are small.
+# Read when numpy and torch start their threads, so this comes before anything that imports them. Threads that spin
+# while they wait bring everything to a crawl where other work shares the cores; BLAS only gets small matrices.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -17,8 +17,15 @@ import tyro
 from ..geometry.errors import HeadlabError
 from .assets import Assets
 from .fit import Fit
+from .track import Track
+from .transfer import Transfer
 
-Command = Annotated[Fit, tyro.conf.subcommand("fit")] | Annotated[Assets, tyro.conf.subcommand("assets")]
+Command = (
+    Annotated[Fit, tyro.conf.subcommand("fit")]
+    | Annotated[Track, tyro.conf.subcommand("track")]
+    | Annotated[Transfer, tyro.conf.subcommand("transfer")]
+    | Annotated[Assets, tyro.conf.subcommand("assets")]
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

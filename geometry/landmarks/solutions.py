@@ -77,7 +77,7 @@ class SolutionsDetector:
         return distinct(faces)
 
     def follow(self, picture: Picture, last: FaceLandmarks) -> FaceLandmarks | None:
-        """A face of the frame before, in the next frame of a video: two views where it was, a quarter of `detect`'s time.
+        """A face of the frame before, in the next frame of a video: two views where it was, in a quarter of the time.
 
         Args:
             picture: the next frame, 8-bit RGB.

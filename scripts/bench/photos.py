@@ -98,7 +98,8 @@ def main(args: Args) -> dict[str, Any]:
                 stem = name.replace("/", "_").rsplit(".", 1)[0]
                 write_png(args.pictures / f"{stem}_overlay.png", overlay(frame.image, model, code, camera, fit.albedo))
                 write_png(args.pictures / f"{stem}_turntable.png", turntable(model, code, fit.albedo))
-                write_png(args.pictures / f"{stem}_albedo.png", fit.albedo)
+                if fit.albedo is not None:
+                    write_png(args.pictures / f"{stem}_albedo.png", fit.albedo)
     mean = {
         key: float(np.mean([row[key] for row in rows if key in row]))
         for key in ("nme68", "render468", "identity", "seconds")

@@ -3,10 +3,11 @@
     python -m headlab.scripts.bench.raster --meshes-file meshes.npz --output scripts/bench/results/raster.json
 
 Scenes: a head of 5k vertices and one of 26k from a file, or lumpy balls of those counts, filling most of a square
-picture. Tasks: `forward` (face, weights, depth), `train` (forward, nine attributes, gradients to points and attributes),
-and `closest`, the nearest surface points of 100,000 points. Everyone takes turns within one run, a few calls at a time,
-so that a machine's other load meets all alike. `best` is the fastest call's wall time, `wall` the median, `cpu` the
-median over turns of the process's CPU time per call, all in milliseconds; ratios divide a peer's figure by ours.
+picture. Tasks: `forward` (face, weights, depth), `train` (forward, nine attributes, gradients to points and
+attributes), and `closest`, the nearest surface points of 100,000 points. Everyone takes turns within one run, a few
+calls at a time, so that a machine's other load meets all alike. `best` is the fastest call's wall time, `wall` the
+median, `cpu` the median over turns of the process's CPU time per call, all in milliseconds; ratios divide a peer's
+figure by ours.
 """
 
 import json
@@ -121,7 +122,8 @@ def measure(calls: dict[str, Call], seconds: float, device: str) -> dict[str, di
     walls: dict[str, list[float]] = {name: [] for name in calls}
     cpus: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():  # caches, compilation
-        call(), call()
+        call()
+        call()
     end = time.perf_counter() + seconds * len(calls)
     while time.perf_counter() < end or len(cpus["headlab"]) < 3:
         for name, call in calls.items():

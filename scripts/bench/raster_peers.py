@@ -1,7 +1,7 @@
-"""The peers of the rasteriser benchmark: each makes a call that draws a scene and returns the face map of its last item.
+"""The peers of the rasteriser benchmark: each makes a call that draws a scene and returns its last item's face map.
 
-A peer is offered where its package can be imported; `None` says that it does not do the task. Peers without batches draw
-one item after the other.
+A peer is offered where its package can be imported; `None` says that it does not do the task. Peers without batches
+draw one item after the other.
 """
 
 import os
@@ -60,6 +60,7 @@ def _rays(scene: Scene, task: str, rebuild: bool) -> Call | None:
     built = build()
 
     def cast() -> object:
+        answer: Any = None
         for _ in range(scene.points.shape[0]):
             answer = (build() if rebuild else built).cast_rays(rays, nthreads=threads)
         return answer["primitive_ids"].numpy()
@@ -105,6 +106,7 @@ def llvmpipe(scene: Scene, task: str) -> Call | None:
     corners = scene.faces.long().reshape(-1)
 
     def draw() -> object:
+        answer = np.empty(0, np.float32)
         for item in scene.points:
             buffer.write(item[corners].numpy())
             target.clear()

@@ -37,7 +37,7 @@ def face_of(shared: Path, name: str, side: int = 220) -> np.ndarray:
     image = (read_photo(shared / "data/photos" / name).image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     points = points * [width, height]
     centre, reach = points.mean(0), np.ptp(points, 0).max() * 0.72
-    corners = np.float32([centre - reach, centre + [reach, -reach], centre + [-reach, reach]])
+    corners = np.float32(centre + reach * np.array([[-1, -1], [1, -1], [-1, 1]]))
     matrix = cv2.getAffineTransform(corners, np.float32([[0, 0], [side, 0], [0, side]]))
     return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_AREA)
 
@@ -149,14 +149,14 @@ def counted(monkeypatch):
 
 
 def test_frames_without_a_face_are_interpolated_and_flagged(shared, fit_tools, counted):
-    points = reference(shared)[:24]
-    detector = counted(ReferenceDetector(points, {0, 9, 10, 23}))
-    result = track_video(fit_tools, frames_of(shared, 24), detector, TrackConfig(smooth=SmoothConfig("none")))
+    points = reference(shared)[:14]
+    detector = counted(ReferenceDetector(points, {0, 9, 10, 13}))
+    result = track_video(fit_tools, frames_of(shared, 14), detector, TrackConfig(smooth=SmoothConfig("none")))
     codes, report = result.head.codes, result.head.report
-    assert report["interpolated"] == [0, 9, 10, 23] and np.flatnonzero(~result.seen).tolist() == [0, 9, 10, 23]
-    assert [i for i, e in enumerate(report["frame_nme"]) if e is None] == [0, 9, 10, 23]
+    assert report["interpolated"] == [0, 9, 10, 13] and np.flatnonzero(~result.seen).tolist() == [0, 9, 10, 13]
+    assert [i for i, e in enumerate(report["frame_nme"]) if e is None] == [0, 9, 10, 13]
     torch.testing.assert_close(codes.expression[0], codes.expression[1])
-    torch.testing.assert_close(codes.translation[23], codes.translation[22])
+    torch.testing.assert_close(codes.translation[13], codes.translation[12])
     third = (codes.translation[11] - codes.translation[8]) / 3
     torch.testing.assert_close(codes.translation[9], codes.translation[8] + third, atol=1e-6, rtol=1e-5)
     assert bool((codes.shape == codes.shape[:1]).all())
@@ -167,8 +167,8 @@ def test_frames_without_a_face_are_interpolated_and_flagged(shared, fit_tools, c
 
 
 def test_smoothing_calms_and_keeps_the_landmarks(shared, fit_tools, counted):
-    detector = counted(ReferenceDetector(reference(shared)[:40], set()))
-    result = track_video(fit_tools, frames_of(shared, 40), detector)
+    detector = counted(ReferenceDetector(reference(shared)[:20], set()))
+    result = track_video(fit_tools, frames_of(shared, 20), detector)
     report = result.head.report
     assert report["jitter_mm"] < 0.6 * report["jitter_mm_unsmoothed"]
     assert report["landmark_nme"] < 0.02
@@ -181,9 +181,9 @@ def test_smoothing_calms_and_keeps_the_landmarks(shared, fit_tools, counted):
     assert second(calmer) < second(result.head.codes) < second(result.raw)
     euro = smooth_codes(fit_tools.model, result.raw, result.times, SmoothConfig("one-euro"))
     assert second(euro) < second(result.raw)
-    early = result.raw[:20]
-    stream = smooth_codes(fit_tools.model, early, result.times[:20], SmoothConfig("one-euro"))
-    torch.testing.assert_close(stream.rotation, euro.rotation[:20])  # only the past counts
+    early = result.raw[:12]
+    stream = smooth_codes(fit_tools.model, early, result.times[:12], SmoothConfig("one-euro"))
+    torch.testing.assert_close(stream.rotation, euro.rotation[:12])  # only the past counts
 
 
 def test_uneven_times_move_the_interpolated_frame():
@@ -199,25 +199,26 @@ def test_identity_frames_are_spread(shared):
     assert spread_frames(points[:1].repeat(5, 1, 1), 8) == [0]
 
 
+@pytest.mark.slow
 def test_command_writes_everything_and_once(tmp_path, shared):
     folder = tmp_path / "frames"
     folder.mkdir()
-    for i in range(0, 24, 2):
+    for i in range(0, 24, 4):
         (folder / f"f{i:03d}.jpg").symlink_to(shared / f"data/photos/video_a/f{i:04d}.jpg")
-    options = TrackCommand(folder, tmp_path / "out", rate=12.5, texture_size=128)
+    options = TrackCommand(folder, tmp_path / "out", rate=6.25, texture_size=128)
     report = track(options)
     names = {"albedo.png", "arkit.csv", "head.glb", "report.json", "side_by_side.mp4", "track.glb", "track.npz", "vhap"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == names
     head = HeadFit.load(tmp_path / "out/track.npz")
-    assert len(head.cameras) == len(head.sources) == len(head.codes.rotation) == 12
-    assert json.loads((tmp_path / "out/report.json").read_text())["times"][-1] == pytest.approx(11 * 0.08)
+    assert len(head.cameras) == len(head.sources) == len(head.codes.rotation) == 6
+    assert json.loads((tmp_path / "out/report.json").read_text())["times"][-1] == pytest.approx(5 * 0.16)
     assert report["landmark_nme"] < 0.03
-    assert len(list(open_frames(tmp_path / "out/side_by_side.mp4").frames())) == 12
+    assert len(list(open_frames(tmp_path / "out/side_by_side.mp4").frames())) == 6
     with pytest.raises(HeadlabError, match="overwrite"):
         track(options)
-    track(replace(options, overwrite=True, write_video=False))
+    track(replace(options, overwrite=True, write_video=False))  # vhap/ takes the place of the old one
     with pytest.raises(HeadlabError, match="strength"):
-        track(replace(options, overwrite=True, strength=-1))
+        track(replace(options, overwrite=True, strength=-1.0))
 
 
 @pytest.mark.slow
@@ -236,7 +237,7 @@ def test_real_video_meets_the_bars(shared, fit_tools, detector):
 def test_damaged_tail_is_tracked_as_far_as_it_goes(tmp_path, shared, fit_tools, detector):
     face = face_of(shared, "p07.jpg")
     noise = np.random.default_rng(0)
-    pictures = [np.clip(stage([(face, 100)]) + noise.integers(-9, 9, (260, 640, 1)), 0, 255) for _ in range(30)]
+    pictures = [np.clip(stage([(face, 100)]) + noise.integers(-9, 9, (260, 640, 1)), 0, 255) for _ in range(20)]
     write_video(tmp_path / "a.mp4", iter([p.astype(np.uint8) for p in pictures]), 25)
     data = bytearray((tmp_path / "a.mp4").read_bytes())
     start = data.index(b"mdat") + 4 + (data.index(b"moov") - data.index(b"mdat")) * 6 // 10
@@ -244,7 +245,7 @@ def test_damaged_tail_is_tracked_as_far_as_it_goes(tmp_path, shared, fit_tools, 
     (tmp_path / "cut.mp4").write_bytes(data)
     result = track_video(fit_tools, open_frames(tmp_path / "cut.mp4"), detector)
     assert len(result.warnings) == 1 and "could be read" in result.warnings[0]
-    assert result.seen[:8].all()
+    assert result.seen[:5].all()
     assert result.head.report["warnings"] == list(result.warnings)
 
 

@@ -27,7 +27,7 @@ from headlab.heads.transfer_composite import composite
 from headlab.heads.transfer_field import extend_field
 from headlab.heads.transfer_source import Workshop, read_head, read_sliders, read_source
 
-SIZE = (400, 400)
+SIZE = (280, 280)
 
 
 class NoDetector:
@@ -56,7 +56,7 @@ def _code(model: HeadModel, **actions: float) -> HeadCode:
 @pytest.fixture(scope="module")
 def scene(default_head: HeadModel) -> PhotoHead:
     """A rendered neutral head before a striped background, as photo and as fit."""
-    code, camera = _code(default_head), Camera.frontal(600, SIZE)
+    code, camera = _code(default_head), Camera.frontal(420, SIZE)
     mean = default_albedo(default_head).mean
     # Freckles: without detail a warp could not be told from standing still.
     freckles = 0.12 * torch.rand(1, 128, 128, generator=torch.Generator().manual_seed(1))

@@ -30,6 +30,13 @@ class BlockCache {
   public:
     static constexpr size_t kLimit = size_t(256) << 20;
 
+    BlockCache() = default;
+    BlockCache(const BlockCache&) = delete;
+    BlockCache& operator=(const BlockCache&) = delete;
+    ~BlockCache() {
+        for (void* block : idle_) release(block);
+    }
+
     /// Uninitialised memory of at least `bytes`, aligned to 64. Throws std::bad_alloc.
     void* take(size_t bytes) {
         std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);

@@ -49,7 +49,8 @@ class Pool {
         drain();
         // A worker announces itself in inside_ before it looks at open_: either it sees the job closed, or we see it.
         open_.store(false);
-        while (inside_.load() != 0) pause_cpu();
+        // Yielding matters on a busy machine, where a worker may have lost its core in the middle of a task.
+        for (int spin = 0; inside_.load() != 0; ++spin) spin < 2000 ? pause_cpu() : std::this_thread::yield();
         return true;
     }
 

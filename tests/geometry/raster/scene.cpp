@@ -4,6 +4,7 @@
 // Usage: scene [repeats of the timing loop [picture size]]
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "memory.h"
 #include "raster.h"
 
 namespace {
@@ -131,12 +133,38 @@ bool check(const Mesh& m) {
     return true;
 }
 
+/// Blocks taken by several threads at once are nobody else's, and the cache stays within its limit.
+bool check_cache() {
+    BlockCache cache;
+    std::atomic<bool> good{true};
+    std::vector<std::thread> threads;
+    for (int id = 1; id <= 3; ++id)
+        threads.emplace_back([&cache, &good, id] {
+            for (int i = 0; i < 300; ++i) {
+                const size_t bytes = size_t(4096) * (1 + (i * id) % 7);
+                auto* block = static_cast<unsigned char*>(cache.take(bytes));
+                std::fill(block, block + bytes, static_cast<unsigned char>(id));
+                for (size_t k = 0; k < bytes; ++k)
+                    if (block[k] != id) good = false;
+                cache.give_back(block);
+            }
+        });
+    for (auto& thread : threads) thread.join();
+    void* block = cache.take(1 << 20);
+    cache.give_back(block);
+    void* again = cache.take((1 << 20) - 100);
+    good = good && again == block;
+    cache.give_back(again);
+    for (int i = 0; i < 9; ++i) cache.give_back(cache.take((BlockCache::kLimit >> 2) + (size_t(i) << 27)));
+    return good;
+}
+
 }  // namespace
 
 int main(int count, char** words) {
     const Mesh small = ball(24, 30);
-    const bool good = check<float>(small) && check<double>(small);
-    std::printf("%s: %s\n", kernels().name, good ? "same on any number of threads" : "DIFFERENT");
+    const bool good = check<float>(small) && check<double>(small) && check_cache();
+    std::printf("%s: %s\n", kernels().name, good ? "same on any number of threads" : "DIFFERENT, or a block shared");
     if (count > 1) {
         const Mesh m = ball(70, 71);
         const int size = count > 2 ? std::atoi(words[2]) : 224;

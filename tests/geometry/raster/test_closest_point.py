@@ -44,6 +44,22 @@ def test_equals_brute_force(dtype: torch.dtype) -> None:
     torch.testing.assert_close((points - foot).norm(dim=-1), distance)
 
 
+@pytest.mark.parametrize("face", [[0, 0, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 2], [2, 1, 0], [1, 0, 2]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_faces_without_area_are_segments(face: list[int], dtype: torch.dtype) -> None:
+    """Repeated corners, and three in a row that no number format holds exactly."""
+    vertices = torch.tensor([[0.1, 0.2, 0.3], [1.3, -0.4, 0.7], [0.7, -0.1, 0.5]], dtype=dtype)
+    points = torch.randn(200, 3, generator=torch.Generator().manual_seed(2), dtype=dtype)
+    distance, _, bary = closest_point(vertices, torch.tensor([face]), points)
+    start, end = vertices[0], vertices[1] if any(face) else vertices[0]
+    along = end - start
+    t = ((points - start) @ along / (along @ along).clamp(min=1e-30)).clamp(0, 1)
+    expected = (points - start - t[:, None] * along).norm(dim=-1)
+    tolerance = 2e-6 if dtype == torch.float32 else 1e-9
+    torch.testing.assert_close(distance, expected, rtol=0, atol=tolerance)
+    assert (bary >= 0).all() and (bary.sum(-1) - 1).abs().max() < 1e-6
+
+
 def test_sphere_in_closed_form() -> None:
     verts, faces = sphere(120, 240)
     generator = torch.Generator().manual_seed(0)

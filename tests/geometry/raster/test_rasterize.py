@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -326,3 +327,24 @@ def test_works_in_a_forked_child() -> None:
     if not hasattr(os, "fork"):
         pytest.skip("no fork on this system")
     subprocess.run([sys.executable, "-c", FORK], check=True, timeout=120)
+
+
+def test_reused_memory_belongs_to_one_tensor(ball: Scene) -> None:
+    """Large pictures take the memory of freed ones, never that of living ones."""
+    points, faces, _ = ball
+    size = (600, 500)
+    points = (points * torch.tensor([12.0, 12.0, 1.0, 1.0], dtype=points.dtype)).float()
+    first = rasterize(points, faces, size)
+    kept = [first.face.clone(), first.bary.clone(), first.depth.clone()]
+    for shift in range(3):
+        moved = points + torch.tensor([40.0 * shift, 0, 0, 0])
+        second = rasterize(moved, faces, size)
+        assert second.mask.any() and second.face.data_ptr() != first.face.data_ptr()
+    assert all(torch.equal(a, b) for a, b in zip(kept, (first.face, first.bary, first.depth), strict=True))
+    where = first.depth.data_ptr()
+    part = first.depth[0, 100:200]  # a view keeps the whole
+    del first
+    assert rasterize(points, faces, size).depth.data_ptr() != where
+    assert torch.equal(part, kept[2][0, 100:200])
+    copy = pickle.loads(pickle.dumps(second.depth.share_memory_()))
+    assert torch.equal(copy, second.depth)
