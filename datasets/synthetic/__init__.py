@@ -1,0 +1,11 @@
+"""Synthetic people: pictures of heads about which everything is known. Every sample depends on (seed, index) alone.
+
+people ─ expressions ─ scene ──> draws ──> heads + extras (hair, glasses, body) ──> one rasterisation per batch
+                                              ──> shading ──> backdrop ──> camera faults ──> SyntheticBatch ──> shards
+"""
+
+from .batch import SyntheticBatch as SyntheticBatch
+from .generator import SyntheticConfig as SyntheticConfig
+from .generator import SyntheticHeads as SyntheticHeads
+from .shards import read_shard as read_shard
+from .shards import write_shards as write_shards

@@ -1,0 +1,197 @@
+"""Train the default regressor on synthetic people.
+
+    python -m headlab.scripts.recipes.default_regressor build/synthetic build/regressor.safetensors --steps 20000
+
+Shards come from `--generate` processes beside the training (or an earlier run) and are used as they appear; the
+learning rate falls over the steps or over the minutes, whichever end first. A checkpoint is written every few hundred
+steps. Runs on CUDA with `--device cuda`.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from ...datasets.synthetic import SyntheticBatch, SyntheticConfig, SyntheticHeads, read_shard, write_shards
+from ...geometry.files import write_bytes
+from ...geometry.models.default import load_default_head
+from ...geometry.regress.default_crop import CROP
+from ...geometry.regress.default_decode import numbers_of_heads
+from ...geometry.regress.default_net import SHAPES, DefaultNet, HeadNumbers
+from ...geometry.regress.default_regressor import probe_head
+from .default_losses import HeadLosses, LossWeights
+
+
+@dataclass(frozen=True)
+class Args:
+    """Train the default regressor."""
+
+    shards: Annotated[Path, tyro.conf.Positional]
+    """Folder of training pictures, two of each person."""
+    out: Annotated[Path, tyro.conf.Positional]
+    """Checkpoint to write, safetensors."""
+    start: Path | None = None
+    """Checkpoint to begin with."""
+    steps: int = 20000
+    minutes: float = math.inf
+    pairs: int = 32
+    """People per step, two pictures each."""
+    rate: float = 2e-3
+    seed: int = 0
+    device: str = "cpu"
+    half: bool = True
+    """Run the network in bfloat16."""
+    threads: int = 1
+    generate: int = 0
+    """Processes that make pictures meanwhile."""
+    people: int = 200_000
+    """Where generation stops."""
+    every: int = 500
+    """Steps between checkpoints and lines of the log."""
+    weights: LossWeights = field(default_factory=LossWeights)
+
+
+class Pictures:
+    """Shards read so far, in memory."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.seen = folder, set()
+        self.images: list[Tensor] = []
+        self.numbers: list[HeadNumbers] = []
+        self.landmarks: list[Tensor] = []
+
+    def refresh(self, model) -> int:
+        """Read new shards; the number of all pictures."""
+        for path in sorted(set(self.folder.glob("*.safetensors")) - self.seen):
+            batch = read_shard(path)
+            self.seen.add(path)
+            self.images.append(batch.images)
+            self.numbers.append(truth(model, batch))
+            self.landmarks.append(batch.landmarks / batch.camera.size[0])
+        return sum(map(len, self.images))
+
+    def draw(self, pairs: int, device: str) -> tuple[Tensor, HeadNumbers, Tensor]:
+        """Random people, two pictures each, from a few random shards."""
+        images, numbers, landmarks = [], [], []
+        for part in torch.randint(len(self.images), (4,)).tolist():
+            first = 2 * torch.randint(len(self.images[part]) // 2, (pairs // 4,))
+            index = torch.stack([first, first + 1], 1).reshape(-1)
+            images.append(self.images[part][index])
+            numbers.append(self.numbers[part][index])
+            landmarks.append(self.landmarks[part][index])
+        names = vars(numbers[0])
+        joined = HeadNumbers(**{n: torch.cat([getattr(v, n) for v in numbers]).to(device) for n in names})
+        return torch.cat(images).to(device).float() / 255, joined, torch.cat(landmarks).to(device)
+
+
+def truth(model, batch: SyntheticBatch) -> HeadNumbers:
+    """What the network should say."""
+    return numbers_of_heads(model, batch.codes, batch.camera, SHAPES)
+
+
+def generate(folder: Path, seed: int, part: int, parts: int, people: int) -> None:
+    """One generator process: every parts-th shard of 512 people."""
+    torch.set_num_threads(1)
+    config = SyntheticConfig(size=CROP, seed=seed, pictures_per_person=2, maps=False)
+    heads = SyntheticHeads(load_default_head(), config)
+    for _ in write_shards(heads, folder, range(part, people // 512, parts), batch=32):
+        pass
+
+
+def main(args: Args) -> None:
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    model = load_default_head()
+    helpers = [_helper(args, part) for part in range(args.generate)]
+    try:
+        _train(args, model)
+    finally:
+        for helper in helpers:
+            helper.terminate()
+
+
+def _train(args: Args, model) -> None:
+    pictures = Pictures(args.shards)
+    while not pictures.refresh(model):
+        time.sleep(5)
+    light = torch.cat([numbers.light for numbers in pictures.numbers])
+    net = DefaultNet(model.expressions, pictures.numbers[0].albedo.shape[-1])
+    net.light_mean.copy_(light.mean(0))
+    net.light_std.copy_(light.std(0))
+    if args.start is not None:
+        state = {
+            name: value.float() if value.is_floating_point() else value for name, value in load_file(args.start).items()
+        }
+        state.pop("probe", None)
+        net.load_state_dict(state)
+    net = net.to(args.device)
+    losses = HeadLosses(model, SHAPES, net.light_std, args.weights).to(args.device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.01)
+    average = {name: value.detach().clone() for name, value in net.state_dict().items()}
+    start, sums = time.monotonic(), {}
+    step = count = done = 0
+    while done < 1:
+        done = max(step / args.steps, (time.monotonic() - start) / 60 / args.minutes)
+        rate = args.rate * min(1, (step + 1) / 300) * (0.505 + 0.495 * math.cos(math.pi * min(done, 1)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        if step % 50 == 0:
+            count = pictures.refresh(model)
+        images, want, landmarks = pictures.draw(args.pairs, args.device)
+        images = (images * torch.empty(len(images), 1, 1, 1, device=args.device).uniform_(0.8, 1.2)).clamp(0, 1)
+        with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.half):
+            got = net(images.contiguous(memory_format=torch.channels_last))
+        terms = losses(got, want, landmarks)
+        loss = sum(terms.values(), torch.zeros((), device=args.device))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 20.0)
+        optimizer.step()
+        step += 1
+        keep = min(0.998, step / (step + 20))
+        with torch.no_grad():
+            for name, value in net.state_dict().items():
+                if value.is_floating_point():
+                    average[name].lerp_(value, 1 - keep)
+                else:
+                    average[name].copy_(value)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        if step % args.every == 0 or done >= 1:
+            means = {name: round(value / (step % args.every or args.every), 3) for name, value in sums.items()}
+            row = {"step": step, "minutes": (time.monotonic() - start) / 60, "pictures": count, **means}
+            print(json.dumps(row), flush=True)
+            sums = {}
+            facts = {"steps": step, "pictures": count, "seed": args.seed, "batch": 2 * args.pairs}
+            save_checkpoint(args.out, average | {"probe": probe_head(model)}, facts)
+
+
+def save_checkpoint(path: Path, state: dict[str, Tensor], facts: dict[str, int]) -> None:
+    """Half precision, with what is known about the training in the header."""
+
+    def stored(name: str, value: Tensor) -> Tensor:
+        return (value.half() if value.is_floating_point() and name != "probe" else value).contiguous().cpu()
+
+    half = {name: stored(name, value) for name, value in state.items()}
+    write_bytes(path, save(half, {name: str(value) for name, value in facts.items()}))
+
+
+def _helper(args: Args, part: int) -> subprocess.Popen:
+    call = (
+        f"from pathlib import Path; from {__package__}.default_regressor import generate; "
+        f"generate(Path({str(args.shards)!r}), {args.seed + 1}, {part}, {args.generate}, {args.people})"
+    )
+    return subprocess.Popen([sys.executable, "-c", call])
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Args))
