@@ -17,10 +17,11 @@ def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     io.imsave("photo.jpg", data.astronaut(), check_contrast=False)
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert len(blocks) == 1
-    names: dict = {}
-    exec(compile(blocks[0], "README.md", "exec"), names)
-    vertices = names["vertices"]
+    assert blocks
+    namespaces = [{} for _ in blocks]
+    for block, names in zip(blocks, namespaces, strict=True):
+        exec(compile(block, "README.md", "exec"), names)
+    vertices = namespaces[0]["vertices"]
     assert vertices.shape[-1] == 3 and bool(torch.isfinite(vertices).all())
     assert float(vertices[:, 2].max()) < 0  # in front of the camera, which looks along -Z
 
