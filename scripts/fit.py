@@ -75,6 +75,7 @@ def fit(options: Fit, progress=lambda stage: None) -> dict:
 
     from ..datasets.photo import read_photo
     from ..geometry.landmarks import open_detector
+    from ..heads.assets import find_asset
     from ..heads.fit import FitConfig, FitTools, fit_photos
     from ..heads.fit_regressed import fit_regressed, load_networks
     from ..heads.models import load_model
@@ -88,7 +89,7 @@ def fit(options: Fit, progress=lambda stage: None) -> dict:
     tools = FitTools.build(name, load_model(name), options.texture_size)
     networks = None if options.method == "optimise" else load_networks(options.method)
     config = FitConfig(face=options.face, focal=options.focal, photometric=options.photometric)
-    with open_detector(options.landmarks) as detector:
+    with open_detector(options.landmarks, find_asset("face_landmarker")) as detector:
         if networks is None:
             head = fit_photos(tools, frames, detector, config, progress)
         else:

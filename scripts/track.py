@@ -80,6 +80,7 @@ def track(options: Track, progress=lambda stage, done: None) -> dict[str, Any]:
     from ..datasets.video import VideoLimits, open_frames
     from ..geometry.errors import HeadlabError
     from ..geometry.landmarks import open_detector
+    from ..heads.assets import find_asset
     from ..heads.fit import FitTools
     from ..heads.models import load_model
     from ..heads.output_folder import output_folder
@@ -105,7 +106,7 @@ def track(options: Track, progress=lambda stage, done: None) -> dict[str, Any]:
         follow=FollowConfig(face=options.face),
         smooth=SmoothConfig(method=options.smoothing, strength=options.strength),
     )
-    with open_detector(options.landmarks) as detector:
+    with open_detector(options.landmarks, find_asset("face_landmarker")) as detector:
         assert isinstance(detector, VideoDetector)
         result = track_video(tools, source, detector, config, progress)
     with output_folder(options.out, options.overwrite) as folder:

@@ -77,6 +77,7 @@ def transfer_command(options: Transfer, progress=lambda stage: None) -> dict[str
 
     from ..geometry.files import write_json, write_png
     from ..geometry.landmarks import open_detector
+    from ..heads.assets import find_asset
     from ..heads.fit import FitConfig
     from ..heads.head_fit import HeadFit
     from ..heads.output_folder import output_folder
@@ -88,7 +89,7 @@ def transfer_command(options: Transfer, progress=lambda stage: None) -> dict[str
     # The target's model is everyone's.
     name = options.model if fitted is None else HeadFit.load(fitted).model
     config = TransferConfig(options.strength, options.jaw, options.eyes, options.pose, options.light)
-    with open_detector(options.landmarks) as detector:
+    with open_detector(options.landmarks, find_asset("face_landmarker")) as detector:
         workshop = Workshop(name, detector, FitConfig(face=options.face), options.texture_size, progress)
         progress("target")
         target = read_head(options.target, workshop, options.photo)
