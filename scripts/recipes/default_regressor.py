@@ -71,7 +71,7 @@ class Pictures:
 
     def refresh(self, model) -> int:
         """Read new shards; the number of all pictures."""
-        for path in sorted(set(self.folder.glob("*.safetensors")) - self.seen):
+        for path in sorted(set(self.folder.glob("synthetic-*.safetensors")) - self.seen):
             batch = read_shard(path)
             self.seen.add(path)
             self.images.append(batch.images)

@@ -112,6 +112,7 @@ class HeadViewer {
   draw() {
     if (this._pending) return;
     this._pending = true;
+    this.canvas.dataset.state = "drawing";
     requestAnimationFrame(() => this.drawNow());
   }
 
@@ -136,6 +137,8 @@ class HeadViewer {
     gl.uniformMatrix4fv(uniforms.bones, false, this._bones());
     gl.uniform1f(uniforms.light_angle, this.look.light);
     for (const piece of this.pieces) this._drawPiece(piece);
+    // For whoever takes pictures of the page: nothing more is to come.
+    if (!this._pending && (this.texture || !this.head.image)) canvas.dataset.state = "drawn";
   }
 
   _drawPiece({ part, array, lines, lineCount }) {
