@@ -1,27 +1,27 @@
-"""The CUDA driver behind the functions of the CPU module: scratch memory, sorting for the backward passes, streams.
+"""The CUDA driver behind the functions of the CPU module: scratch memory, sorting, streams.
 
-float32 only. Unlike the CPU module it does not stop at bad input (that would mean waiting for the device): faces with
-an index out of range or with a vertex that is not finite are not drawn.
-
-`vertex_normals` and `closest_point` are plain torch here (fallback.py), in either precision; the latter compares every
-point with every face and does stop at bad input. `antialias` has no CUDA version.
+float32 only, except closest points and normals. Every sum is taken in a fixed order: runs agree to the last bit.
+Unlike the CPU module it does not stop at bad input (that would mean waiting for the device): faces with an index out of
+range or with a vertex that is not finite are not drawn, faces with an index out of range add to no normal. Only
+`closest_point` waits, and does stop.
 """
 
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from . import fallback
-from .native import BUILD, RasterError
+from .native import BUILD, RasterError, passing_capsules
 
 CUDA_BUILD = f"HEADLAB_CUDA=ON {BUILD}"
 
 
+@cache
 def _module() -> ModuleType:
     try:
-        return import_module(".._cuda", __package__)
+        return passing_capsules(import_module(".._cuda", __package__))
     except ImportError as error:
         raise RasterError(
             f"headlab's CUDA module is missing ({error}); with nvcc installed build it with: {CUDA_BUILD}"
@@ -139,24 +139,114 @@ def interpolate_backward(
     return 0
 
 
+def adjacency(faces: Tensor, verts: int) -> Tensor:
+    """For edge k (corner k to k + 1) of face f, 4 * neighbour + its edge at [f, k]; -1 where the mesh ends or more than
+    two faces meet: (lists, faces, 4)."""
+    faces = (faces if faces.ndim == 3 else faces[None]).long()
+    lists, count = faces.shape[:2]
+    used = ((faces >= 0) & (faces < verts)).all(-1, keepdim=True)
+    other = faces.roll(-1, 2)
+    edge = torch.where(used, torch.minimum(faces, other) * verts + torch.maximum(faces, other), verts * verts)
+    edge, order = torch.sort(edge.reshape(lists, -1), dim=-1, stable=True)
+    slot = order // 3 * 4 + order % 3
+    # equal[i]: places i and i + 1 hold the same edge; a pair that stands alone makes two faces neighbours
+    equal = (edge[:, 1:] == edge[:, :-1]) & (edge[:, 1:] < verts * verts)
+    none = equal.new_zeros(lists, 1)
+    alone = equal & ~torch.cat([none, equal[:, :-1]], 1) & ~torch.cat([equal[:, 1:], none], 1)
+    first, second = torch.cat([alone, none], 1)[:, : 3 * count], torch.cat([none, alone], 1)[:, : 3 * count]
+    neighbour = torch.where(first, slot.roll(-1, 1), torch.where(second, slot.roll(1, 1), -1))
+    across = slot.new_full((lists, 4 * count), -1)
+    return across.scatter_(1, slot, neighbour).reshape(lists, count, 4)
+
+
+def antialias(
+    points: Tensor, faces: Tensor, near: float, _threads: int, face: Tensor, depth: Tensor, image: Tensor, out: Tensor
+) -> int:
+    """As the CPU module's; fills out."""
+    faces, across = faces.int(), adjacency(faces, points.shape[1])
+    weight = torch.empty((*face.shape, 2), device=points.device)
+    args = (_single(points), faces, across, near, face, depth, image, weight)
+    _module().antialias(*args, None, out, _stream(points))
+    return 0
+
+
+def antialias_backward(
+    points: Tensor,
+    faces: Tensor,
+    near: float,
+    _threads: int,
+    face: Tensor,
+    depth: Tensor,
+    image: Tensor,
+    grad: Tensor,
+    grad_image: Tensor | None,
+    grad_points: Tensor | None,
+) -> int:
+    """As the CPU module's; fills grad_image and grad_points. Deterministic."""
+    batch, count = points.shape[0], faces.shape[-2]
+    faces, across = faces.int(), adjacency(faces, points.shape[1])
+    module, stream = _module(), _stream(points)
+    weight = torch.empty((*face.shape, 2), device=points.device)
+    silhouette = torch.empty(weight.shape, dtype=torch.int32, device=points.device)
+    args = (_single(points), faces, across, near, face, depth, image, weight)
+    module.antialias(*args, silhouette, None, stream)
+    lists: tuple[Tensor | None, Tensor | None] = (None, None)
+    corners = None
+    if grad_points is not None:
+        lists = pixel_lists(silhouette, count)
+        corners = torch.empty((batch, 3 * count, 4), device=points.device)
+    module.antialias_backward(*args, grad, grad_image, *lists, corners, stream)
+    if grad_points is not None:
+        module.gather(corners, *corner_lists(faces, points.shape[1]), False, grad_points, stream)
+    return 0
+
+
 def vertex_normals(vertices: Tensor, faces: Tensor, _threads: int, out: Tensor) -> int:
-    """As the CPU module's, in plain torch."""
-    fallback.vertex_normals(vertices, faces, out)
+    """As the CPU module's; fills out. Deterministic."""
+    lists = corner_lists(faces, vertices.shape[1])
+    _module().vertex_normals(vertices, faces.int(), *lists, out, _stream(vertices))
     return 0
 
 
 def vertex_normals_backward(vertices: Tensor, faces: Tensor, _threads: int, grad: Tensor, out: Tensor) -> int:
-    """As the CPU module's, in plain torch."""
-    fallback.vertex_normals_backward(vertices, faces, grad, out)
+    """As the CPU module's; fills out. Deterministic."""
+    lists = corner_lists(faces, vertices.shape[1])
+    args = (vertices, faces.int(), *lists, grad, torch.empty_like(vertices), out)
+    _module().vertex_normals_backward(*args, _stream(vertices))
     return 0
 
 
 def closest_point(vertices: Tensor, faces: Tensor, _threads: int, points: Tensor, face: Tensor, bary: Tensor) -> int:
-    """As the CPU module's, in plain torch."""
-    return fallback.closest_point(vertices, faces, points, face, bary)
+    """As the CPU module's, status included; fills face and bary."""
+    padding = (faces == -1).all(-1)
+    wrong = ~(padding | ((faces >= 0) & (faces < vertices.shape[-2])).all(-1))
+    finite = vertices.isfinite().all() & points.isfinite().all()
+    wrong_faces, finite, padded = torch.stack([wrong.any().long(), finite.long(), padding.sum()]).tolist()
+    count = faces.shape[0] - padded
+    if wrong_faces or not finite:
+        return 1 if wrong_faces else 2
+    if points.numel() == 0:
+        return 0
+    if count == 0:
+        return 5
+    corners = vertices[:, faces.clamp(min=0).long()]  # (meshes, faces, 3, 3)
+    low, high = vertices.amin(1, keepdim=True), vertices.amax(1, keepdim=True)
+    code = curve_position((corners.amin(2) + corners.amax(2)) / 2, low, high)
+    code = torch.where(padding, torch.iinfo(torch.int64).max, code)
+    code, order = (x[:, :count].contiguous() for x in torch.sort(code, dim=-1, stable=True))
+    triangles = corners.gather(1, order[..., None, None].expand(-1, -1, 3, 3))
+    place = curve_position(points, low, high)
+    start = torch.searchsorted(code.expand(points.shape[0], -1).contiguous(), place).clamp(max=count - 1)
+    boxes = torch.empty((vertices.shape[0], count + 16, 6), dtype=vertices.dtype, device=vertices.device)
+    args = (triangles, order, points, torch.argsort(place, dim=-1, stable=True), start, boxes, face, bary)
+    _module().closest_point(*args, _stream(points))
+    return 0
 
 
-def __getattr__(name: str) -> None:
-    if name in ("antialias", "antialias_backward"):
-        raise RasterError("antialias has no CUDA version; move the tensors to the CPU for it")
-    raise AttributeError(name)
+def curve_position(points: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Places along a Morton curve through a box, 2^10 steps a side: (batch, points, 3) -> (batch, points) int64."""
+    span = torch.where(high > low, high - low, 1)
+    x = ((points - low) / span * 1024).clamp(0, 1023).long()
+    for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
+        x = (x | x << shift) & mask
+    return x[..., 0] << 2 | x[..., 1] << 1 | x[..., 2]

@@ -1,17 +1,26 @@
 """The peers of the rasteriser benchmark: each makes a call that draws a scene and returns its last item's face map.
 
 A peer is offered where its package can be imported; `None` says that it does not do the task. Peers without batches
-draw one item after the other.
+draw one item after the other. headlab held to AVX2 is one of them.
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ...geometry.raster import ops
+from ...geometry.raster.native import passing_capsules
 
 CHANNELS = 9
 
@@ -27,6 +36,47 @@ class Scene:
     points: Tensor  #: (batch, V, 4)
     size: int
     focal: float
+
+
+@cache
+def _avx2_module() -> ModuleType:
+    """A second copy of the native module, which picks its instructions once, when it is loaded."""
+    name = "headlab.geometry._native"
+    found = find_spec(name)
+    assert found is not None and found.origin is not None
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / Path(found.origin).name
+        shutil.copyfile(found.origin, target)
+        spec = spec_from_file_location(name, target)
+        assert spec is not None and spec.loader is not None
+        before = os.environ.get("HEADLAB_SIMD")
+        os.environ["HEADLAB_SIMD"] = "avx2"
+        try:
+            module = module_from_spec(spec)
+            spec.loader.exec_module(module)
+        finally:
+            os.environ.pop("HEADLAB_SIMD")
+            if before is not None:
+                os.environ["HEADLAB_SIMD"] = before
+    return passing_capsules(module)
+
+
+def headlab_avx2(scene: Scene, task: str) -> Call | None:
+    """headlab itself held to AVX2."""
+    from .raster import ours
+
+    if scene.points.device.type != "cpu" or _avx2_module().simd != "avx2":
+        return None
+    call, default = ours(scene, task), ops.module_for
+
+    def held() -> object:
+        ops.module_for = lambda tensor: _avx2_module()
+        try:
+            return call()
+        finally:
+            ops.module_for = default
+
+    return held
 
 
 def embree(scene: Scene, task: str) -> Call | None:
@@ -209,6 +259,7 @@ def nvdiffrast(scene: Scene, task: str) -> Call | None:
 
 #: Name -> the package that it needs, and how to make its call.
 PEERS: dict[str, tuple[str, Callable[[Scene, str], Call | None]]] = {
+    "headlab_avx2": ("headlab", headlab_avx2),
     "embree": ("open3d", embree),
     "embree_build": ("open3d", embree_build),
     "llvmpipe": ("moderngl", llvmpipe),

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "closest.h"
 #include "faces.h"
 #include "raster.h"
 #include "simd.h"
@@ -138,53 +139,18 @@ class Builder {
 template <class T>
 HL_FN void box_distances(const Node<T>& n, const T (&p)[3], T (&out)[kWide]) {
     for (int i = 0; i < kWide; ++i) {
-        T sum = 0;
-        for (int d = 0; d < 3; ++d) {
-            const T below = n.low[d][i] - p[d], above = p[d] - n.high[d][i];
-            T gap = below > above ? below : above;
-            gap = gap > 0 ? gap : 0;
-            sum += gap * gap;
-        }
-        out[i] = sum;
+        const T low[3] = {n.low[0][i], n.low[1][i], n.low[2][i]}, high[3] = {n.high[0][i], n.high[1][i], n.high[2][i]};
+        out[i] = box_distance(p, low, high);
     }
 }
 
-template <class T>
-HL_FN T clamp01(T x) {
-    x = x > 0 ? x : 0;
-    return x < 1 ? x : 1;
-}
-
-/// Squared distance from p to eight triangles: the plane's if the foot lies inside, else the nearest edge's.
+/// Squared distance from p to eight triangles.
 template <class T>
 HL_FN void leaf_distances(const Leaf<T>& l, const T (&p)[3], T (&out)[kWide]) {
     for (int i = 0; i < kWide; ++i) {
-        const T bx = l.ab[0][i], by = l.ab[1][i], bz = l.ab[2][i], cx = l.ac[0][i], cy = l.ac[1][i], cz = l.ac[2][i];
-        const T x = p[0] - l.a[0][i], y = p[1] - l.a[1][i], z = p[2] - l.a[2][i];
-        const T bb = bx * bx + by * by + bz * bz, cc = cx * cx + cy * cy + cz * cz, bc = bx * cx + by * cy + bz * cz;
-        const T pb = x * bx + y * by + z * bz, pc = x * cx + y * cy + z * cz;
-        const T tiny = std::numeric_limits<T>::min();
-        // Edge ab, edge ac, edge bc.
-        const T s = clamp01(pb / (bb > tiny ? bb : tiny));
-        T ex = x - s * bx, ey = y - s * by, ez = z - s * bz;
-        T best = ex * ex + ey * ey + ez * ez;
-        const T t = clamp01(pc / (cc > tiny ? cc : tiny));
-        ex = x - t * cx, ey = y - t * cy, ez = z - t * cz;
-        T other = ex * ex + ey * ey + ez * ez;
-        best = other < best ? other : best;
-        const T dx = cx - bx, dy = cy - by, dz = cz - bz, dd = dx * dx + dy * dy + dz * dz;
-        const T fx = x - bx, fy = y - by, fz = z - bz;
-        const T r = clamp01((fx * dx + fy * dy + fz * dz) / (dd > tiny ? dd : tiny));
-        ex = fx - r * dx, ey = fy - r * dy, ez = fz - r * dz;
-        other = ex * ex + ey * ey + ez * ez;
-        best = other < best ? other : best;
-        // Plane, by the weights of b and c (times the Gram determinant).
-        const T det = bb * cc - bc * bc, wb = pb * cc - pc * bc, wc = pc * bb - pb * bc;
-        const bool within = (wb > 0) & (wc > 0) & (wb + wc < det);
-        const T nx = by * cz - bz * cy, ny = bz * cx - bx * cz, nz = bx * cy - by * cx;
-        const T nn = nx * nx + ny * ny + nz * nz, height = x * nx + y * ny + z * nz;
-        const T flat = height * height / (nn > tiny ? nn : tiny);
-        out[i] = (within & (flat < best)) ? flat : best;
+        const T a[3] = {l.a[0][i], l.a[1][i], l.a[2][i]}, ab[3] = {l.ab[0][i], l.ab[1][i], l.ab[2][i]};
+        const T ac[3] = {l.ac[0][i], l.ac[1][i], l.ac[2][i]};
+        out[i] = triangle_distance(p, a, ab, ac);
     }
 }
 
@@ -244,37 +210,6 @@ HL_FN void search_body(const Tree<T>& tree, const T* points, int64_t count, int3
 
 HL_CLONES void search(const Tree<float>& t, const float* p, int64_t n, int32_t* f) { search_body(t, p, n, f); }
 HL_CLONES void search(const Tree<double>& t, const double* p, int64_t n, int32_t* f) { search_body(t, p, n, f); }
-
-/// Weights of the closest point of triangle abc to p, by the region of the triangle's Voronoi diagram that holds p
-/// (Ericson, "Real-Time Collision Detection", 5.1.5). In double: the regions are told apart by small differences.
-template <class T>
-void closest_weights(const T* p, const T* a, const T* b, const T* c, T* out) {
-    double ab[3], ac[3], ap[3], bp[3], cp[3];
-    for (int d = 0; d < 3; ++d) {
-        ab[d] = double(b[d]) - a[d], ac[d] = double(c[d]) - a[d];
-        ap[d] = double(p[d]) - a[d], bp[d] = double(p[d]) - b[d], cp[d] = double(p[d]) - c[d];
-    }
-    const auto dot = [](const double* x, const double* y) { return x[0] * y[0] + x[1] * y[1] + x[2] * y[2]; };
-    const auto set = [out](double x, double y, double z) {
-        out[0] = static_cast<T>(x), out[1] = static_cast<T>(y), out[2] = static_cast<T>(z);
-    };
-    const double d1 = dot(ab, ap), d2 = dot(ac, ap), d3 = dot(ab, bp), d4 = dot(ac, bp), d5 = dot(ab, cp), d6 = dot(ac, cp);
-    if (d1 <= 0 && d2 <= 0) return set(1, 0, 0);
-    if (d3 >= 0 && d4 <= d3) return set(0, 1, 0);
-    if (d6 >= 0 && d5 <= d6) return set(0, 0, 1);
-    const double wc = d1 * d4 - d3 * d2, wb = d5 * d2 - d1 * d6, wa = d3 * d6 - d5 * d4;
-    // Edges by their corners; those between equal corners have no length to divide by.
-    const double on_ab = d1 - d3, on_ac = d2 - d6, on_bc = (d4 - d3) + (d5 - d6);
-    const double sum = wa + wb + wc;  // the squared length of ab x ac
-    const bool flat = sum <= 1e-14 * dot(ab, ab) * dot(ac, ac);
-    if ((wc <= 0 || flat) && d1 >= 0 && d3 <= 0 && on_ab > 0) return set(1 - d1 / on_ab, d1 / on_ab, 0);
-    if ((wb <= 0 || flat) && d2 >= 0 && d6 <= 0 && on_ac > 0) return set(1 - d2 / on_ac, 0, d2 / on_ac);
-    if ((wa <= 0 || flat) && d4 - d3 >= 0 && d5 - d6 >= 0 && on_bc > 0) {
-        const double t = (d4 - d3) / on_bc;
-        return set(0, 1 - t, t);
-    }
-    set(1 - wb / sum - wc / sum, wb / sum, wc / sum);
-}
 
 template <class T>
 bool all_finite(const T* x, int64_t count) {

@@ -24,6 +24,7 @@ enum PointFlags : uint32_t { kNotFinite = 1, kNotPinhole = 2, kNotFlat = 4 };
 /// rounding error; nearer pixels are decided in double. Triangles for which that bound is not small against their area
 /// (slivers, huge ones) and cut ones are drawn in double throughout: margin < 0.
 struct FastTriangle {
+    // Sixteen floats, then sixteen bytes: set-up writes them in rows of four.
     float u[3], v[3];
     float dx01, dy01, dx12, dy12, dx02, dy02;
     float key, key1, key2;  // key + l1 key1 + l2 key2, where l_i is the edge function opposite corner i
@@ -38,23 +39,29 @@ struct SetUpArgs {
     const ScreenVertex* vertices;
     const int32_t* faces;  // of the whole mesh
     int64_t begin, end;
+    bool padding;  // there may be rows of -1
     bool pinhole;  // key is -1 / w, else z
     bool cull;
     int height, width;
 };
 
-/// Part of the picture being drawn. Rows of the buffers are `stride` apart; at least kMaxLanes - 1 places follow each
-/// row's last pixel, which may be overwritten with anything.
+/// Part of the picture being drawn. The buffers hold blocks of 4 x 4 pixels, row by row within a block and blocks row by
+/// row, so that a small triangle meets few vectors; the pixels that fill up the last blocks may be overwritten with anything.
 template <class T>
 struct TileView {
-    int x0, x1, y0, y1;
-    int stride;
+    int x0, x1, y0, y1;  // x0 and y0 are multiples of 4
+    int blocks;          // in a row
     T* key;
     int32_t* face;
     const T* last_key;  // the layer before, or null
     const int32_t* last_face;
     const void* context;  // for `draw_wide`
     void (*draw_wide)(const TileView&, int32_t wide);
+
+    int64_t at(int x, int y) const {
+        const int dx = x - x0, dy = y - y0;
+        return (static_cast<int64_t>(dy >> 2) * blocks + (dx >> 2)) * 16 + (dy & 3) * 4 + (dx & 3);
+    }
 };
 constexpr int kMaxLanes = 16;
 

@@ -1,5 +1,7 @@
 // The inner loops, on top of one of the simd_*.h headers. Documented in kernels.h.
 
+#include <cstddef>
+
 #include "kernels.h"
 
 namespace headlab {
@@ -52,18 +54,22 @@ int set_up(const SetUpArgs& a, FastTriangle* out, bool* todo) {
     int made = 0;
     for (int64_t f = a.begin; f < a.end; f += kLanes) {
         const int lanes = a.end - f < kLanes ? static_cast<int>(a.end - f) : kLanes;
-        int32_t index[3][kLanes];
-        uint32_t padding = lanes < kLanes ? ~((1u << lanes) - 1) : 0;
-        for (int k = 0; k < kLanes; ++k) {
-            const int32_t* v = a.faces + 3 * (f + (k < lanes ? k : 0));
-            if (v[0] < 0) padding |= 1u << k;
-            for (int c = 0; c < 3; ++c) index[c][k] = v[0] < 0 ? 0 : v[c];
+        int32_t copy[3 * kLanes];
+        const int32_t* index = a.faces + 3 * f;
+        uint32_t padding = 0;
+        if (a.padding || lanes < kLanes) {
+            for (int k = 0; k < kLanes; ++k) {
+                const bool skip = k >= lanes || index[3 * k] < 0;
+                padding |= static_cast<uint32_t>(skip) << k;
+                for (int c = 0; c < 3; ++c) copy[3 * k + c] = skip ? 0 : index[3 * k + c];
+            }
+            if (padding == (1u << (kLanes - 1)) * 2 - 1) continue;
+            index = copy;
         }
-        if ((padding | ~((1u << (kLanes - 1)) * 2 - 1)) == ~0u) continue;
         Corner p[3];
         for (int c = 0; c < 3; ++c) {
             Floats z, q;
-            load_rows([&](int k) { return &vertices[index[c][k]].u; }, p[c].u, p[c].v, z, q);
+            load_rows([&](int k) { return &vertices[index[3 * k + c]].u; }, p[c].u, p[c].v, z, q);
             p[c].key = a.pinhole ? sub(zero, q) : z;
         }
         const Mask seen = ordered(add(add(p[0].u, p[1].u), p[2].u));  // no corner before the near plane
@@ -94,39 +100,33 @@ int set_up(const SetUpArgs& a, FastTriangle* out, bool* todo) {
         keep = (keep | wide) & ~padding & ((1u << (kLanes - 1)) * 2 - 1);
         if (keep == 0) continue;
 
-        const Floats scale = div(one, size);
-        alignas(64) float t[12][kLanes];
-        store(t[0], mul(sign, dx01)), store(t[1], mul(sign, dy01));
-        store(t[2], mul(sign, dx12)), store(t[3], mul(sign, dy12));
-        const Floats other = sub(zero, sign);
-        store(t[4], mul(other, dx02)), store(t[5], mul(other, dy02));
-        store(t[6], mul(sub(p[1].key, p[0].key), scale)), store(t[7], mul(sub(p[2].key, p[0].key), scale));
-        store(t[8], margin), store(t[9], p[0].key);
-        alignas(64) float corner[6][kLanes];
-        for (int c = 0; c < 3; ++c) store(corner[c], p[c].u), store(corner[3 + c], p[c].v);
-        alignas(64) int32_t box[4][kLanes];
-        storei(box[0], truncate(x0)), storei(box[1], truncate(x1));
-        storei(box[2], truncate(y0)), storei(box[3], truncate(y1));
-        for (; keep; keep &= keep - 1) {
-            const int k = __builtin_ctz(keep);
-            FastTriangle& o = out[made++];
-            o.face = static_cast<int32_t>(f + k);
-            if (wide >> k & 1) {
-                o.margin = FastTriangle::kTodo;
-                *todo = true;
-                continue;
-            }
-            for (int c = 0; c < 3; ++c) o.u[c] = corner[c][k], o.v[c] = corner[3 + c][k];
-            o.dx01 = t[0][k], o.dy01 = t[1][k], o.dx12 = t[2][k], o.dy12 = t[3][k], o.dx02 = t[4][k], o.dy02 = t[5][k];
-            o.key1 = t[6][k], o.key2 = t[7][k], o.margin = t[8][k], o.key = t[9][k];
-            o.x0 = static_cast<uint16_t>(box[0][k]), o.x1 = static_cast<uint16_t>(box[1][k]);
-            o.y0 = static_cast<uint16_t>(box[2][k]), o.y1 = static_cast<uint16_t>(box[3][k]);
+        const Floats scale = div(one, size), other = sub(zero, sign);
+        const uint32_t left_over = wide & keep;
+        if (left_over) *todo = true;
+        const Floats mark = select(from_bits(left_over), set1(FastTriangle::kTodo), margin);
+        FastTriangle spare, *to[kLanes];
+        for (int k = 0; k < kLanes; ++k) {
+            to[k] = keep >> k & 1 ? out + made : &spare;
+            made += keep >> k & 1;
         }
+        const auto put = [&to](size_t byte, Floats x, Floats y, Floats z, Floats w) __attribute__((always_inline)) {
+            each_row(x, y, z, w, [&](int k, Row4 r) __attribute__((always_inline)) {
+                store_row(reinterpret_cast<char*>(to[k]) + byte, r);
+            });
+        };
+        put(offsetof(FastTriangle, u), p[0].u, p[1].u, p[2].u, p[0].v);
+        put(offsetof(FastTriangle, v) + sizeof(float), p[1].v, p[2].v, mul(sign, dx01), mul(sign, dy01));
+        put(offsetof(FastTriangle, dx12), mul(sign, dx12), mul(sign, dy12), mul(other, dx02), mul(other, dy02));
+        put(offsetof(FastTriangle, key), p[0].key, mul(sub(p[1].key, p[0].key), scale), mul(sub(p[2].key, p[0].key), scale),
+            mark);
+        const Ints columns = pack16(truncate(x0), truncate(x1)), rows = pack16(truncate(y0), truncate(y1));
+        put(offsetof(FastTriangle, x0), as_floats(columns), as_floats(rows),
+            as_floats(count_from(static_cast<int32_t>(f))), zero);
     }
     return made;
 }
 
-/// Those of the given pixels (bits from x on) that are inside, decided in double.
+/// Those of the given pixels (lanes of the block at x, y) that are inside, decided in double.
 __attribute__((noinline)) uint32_t decide(const FastTriangle& t, uint32_t lanes, int x, int y) {
     ScreenTriangle<float> s;
     for (int i = 0; i < 3; ++i) s.u[i] = t.u[i], s.v[i] = t.v[i];
@@ -135,7 +135,7 @@ __attribute__((noinline)) uint32_t decide(const FastTriangle& t, uint32_t lanes,
     uint32_t result = 0;
     for (; lanes; lanes &= lanes - 1) {
         const int k = __builtin_ctz(lanes);
-        const double px = x + k + 0.5, py = y + 0.5;
+        const double px = x + k % kBlockX + 0.5, py = y + k / kBlockX + 0.5;
         if (inside(edge_value(e01, px, py), e01.owns_zero) && inside(edge_value(e12, px, py), e12.owns_zero) &&
             inside(edge_value(e02, px, py), e02.owns_zero))
             result |= 1u << k;
@@ -143,46 +143,60 @@ __attribute__((noinline)) uint32_t decide(const FastTriangle& t, uint32_t lanes,
     return result;
 }
 
-template <bool Peel>
-HL_OP void draw_one(const TileView<float>& tile, const FastTriangle& t) {
-    const int x0 = t.x0 > tile.x0 ? t.x0 : tile.x0, x1 = t.x1 < tile.x1 ? t.x1 : tile.x1;
-    const int y0 = t.y0 > tile.y0 ? t.y0 : tile.y0, y1 = t.y1 < tile.y1 ? t.y1 : tile.y1;
+/// Draw the pixels of a triangle that single precision finds inside, and, if `Exact`, decide those that it is not sure about.
+/// Returns whether there are any of the latter.
+template <bool Peel, bool Exact>
+HL_OP bool draw_one(const TileView<float>& tile, const FastTriangle& t) {
+    const int left = ((t.x0 > tile.x0 ? t.x0 : tile.x0) - tile.x0) & ~(kBlockX - 1);
+    const int top = ((t.y0 > tile.y0 ? t.y0 : tile.y0) - tile.y0) & ~(kBlockY - 1);
+    const int right = (t.x1 < tile.x1 ? t.x1 : tile.x1) - tile.x0, bottom = (t.y1 < tile.y1 ? t.y1 : tile.y1) - tile.y0;
     const Floats dx01 = set1(t.dx01), dy01 = set1(t.dy01), dx12 = set1(t.dx12), dy12 = set1(t.dy12);
     const Floats dx02 = set1(t.dx02), dy02 = set1(t.dy02), u0 = set1(t.u[0]), u1 = set1(t.u[1]);
+    const Floats v0 = set1(t.v[0]), v1 = set1(t.v[1]);
     const Floats key0 = set1(t.key), key1 = set1(t.key1), key2 = set1(t.key2);
     const Floats margin = set1(t.margin), minus_margin = set1(-t.margin);
-    const Floats centre = add(lane_index(), set1(0.5f));
+    const Floats centre_x = add(block_x(), set1(static_cast<float>(tile.x0) + 0.5f));
+    const Floats centre_y = add(block_y(), set1(static_cast<float>(tile.y0) + 0.5f));
     const Ints face = set1i(t.face);
+    float* const keys = tile.key;
+    int32_t* const hits = tile.face;
+    const int64_t pitch = static_cast<int64_t>(tile.blocks) * 16;
+    Mask doubtful = from_bits(0);
     // Whole vectors at fixed places: a load that only partly overlaps a recent store would have to wait for it.
-    const int start = tile.x0 + ((x0 - tile.x0) & ~(kLanes - 1));
-    for (int y = y0; y < y1; ++y) {
-        const Floats from0 = set1(static_cast<float>(y) + 0.5f - t.v[0]);
-        const Floats from1 = set1(static_cast<float>(y) + 0.5f - t.v[1]);
+    for (int y = top; y < bottom; y += kBlockY) {
+        const Floats py = add(set1(static_cast<float>(y)), centre_y);
+        const Floats from0 = sub(py, v0), from1 = sub(py, v1);
         const Floats c01 = mul(dx01, from0), c02 = mul(dx02, from0), c12 = mul(dx12, from1);
-        const int64_t row = static_cast<int64_t>(y - tile.y0) * tile.stride - tile.x0;
-        for (int x = start; x < x1; x += kLanes) {
-            const Floats px = add(set1(static_cast<float>(x)), centre);
+        const int64_t row = (y >> 2) * pitch + (y & 3) * 4;
+        for (int x = left; x < right; x += kBlockX) {
+            const Floats px = add(set1(static_cast<float>(x)), centre_x);
             const Floats s0 = sub(px, u0), s1 = sub(px, u1);
             const Floats l2 = sub_mul(c01, dy01, s0), l1 = sub_mul(c02, dy02, s0), l0 = sub_mul(c12, dy12, s1);
             const Floats least = minimum(minimum(l0, l1), l2);
-            const uint32_t maybe = bits(less(minus_margin, least));
             Mask in = less(margin, least);
-            const uint32_t doubtful = maybe & ~bits(in);
-            if (doubtful) in = either(in, from_bits(decide(t, doubtful, x, y)));
+            const Mask unsure = except(less(minus_margin, least), in);
+            doubtful = either(doubtful, unsure);
+            if (Exact && bits(unsure)) in = either(in, from_bits(decide(t, bits(unsure), tile.x0 + x, tile.y0 + y)));
             const Floats key = mul_add(l2, key2, mul_add(l1, key1, key0));
-            float* keys = tile.key + row + x;
-            const Floats before = load(keys);
+            const int64_t at = row + (kBlockX == 4 ? x * 4 : (x >> 2) * 16 + (x & 3));
+            const Floats before = load(keys + at);
             Mask draw = both(in, less(key, before));
             if (Peel) {
-                const Floats last = load(tile.last_key + row + x);
-                const Mask later = both(equal(key, last), less(loadi(tile.last_face + row + x), face));
+                const Floats last = load(tile.last_key + at);
+                const Mask later = both(equal(key, last), less(loadi(tile.last_face + at), face));
                 draw = both(draw, either(less(last, key), later));
             }
-            int32_t* hits = tile.face + row + x;
-            store(keys, select(draw, key, before));
-            storei(hits, select(draw, face, loadi(hits)));
+            store(keys + at, select(draw, key, before));
+            storei(hits + at, select(draw, face, loadi(hits + at)));
         }
     }
+    return bits(doubtful) != 0;
+}
+
+/// Again, with certainty: what was drawn before does not change.
+template <bool Peel>
+__attribute__((noinline)) void draw_exact(const TileView<float>& tile, const FastTriangle& t) {
+    draw_one<Peel, true>(tile, t);
 }
 
 void draw(const TileView<float>& tile, const FastTriangle* triangles, const uint16_t* items, int64_t count) {
@@ -190,31 +204,28 @@ void draw(const TileView<float>& tile, const FastTriangle* triangles, const uint
         const FastTriangle& t = triangles[items[i]];
         if (t.margin < 0)
             tile.draw_wide(tile, t.wide);
-        else if (tile.last_key)
-            draw_one<true>(tile, t);
-        else
-            draw_one<false>(tile, t);
+        else if (tile.last_key) {
+            if (draw_one<true, false>(tile, t)) draw_exact<true>(tile, t);
+        } else {
+            if (draw_one<false, false>(tile, t)) draw_exact<false>(tile, t);
+        }
     }
 }
 
 /// Vertices of up to kLanes pixels' faces, relative to the pixels (math.h: Weights), and the weights.
 struct PixelWeights {
     Floats x[3], y[3], z[3], b[3], scale;
-    int32_t index[3][kLanes];
     Floats u, v;
 };
 
-/// `hit` must hold kLanes faces; those < 0 are computed as face `any`.
-HL_OP void pixel_weights(const Vertex<float>* points, const int32_t* faces, const int32_t* hit, int32_t any, int x, int y,
-                         PixelWeights& p) {
-    for (int k = 0; k < kLanes; ++k) {
-        const int32_t* v = faces + 3 * static_cast<int64_t>(hit[k] < 0 ? any : hit[k]);
-        for (int c = 0; c < 3; ++c) p.index[c][k] = v[c];
-    }
+/// `hit` holds kLanes faces that exist.
+HL_OP void pixel_weights(const Vertex<float>* points, const int32_t* faces, const int32_t* hit, int x, int y, PixelWeights& p) {
+    const int32_t* index[kLanes];
+    for (int k = 0; k < kLanes; ++k) index[k] = faces + 3 * static_cast<int64_t>(hit[k]);
     p.u = add(lane_index(), set1(static_cast<float>(x) + 0.5f)), p.v = set1(static_cast<float>(y) + 0.5f);
     for (int c = 0; c < 3; ++c) {
         Floats w;
-        load_rows([&](int k) { return &points[p.index[c][k]].x; }, p.x[c], p.y[c], p.z[c], w);
+        load_rows([&](int k) { return &points[index[k][c]].x; }, p.x[c], p.y[c], p.z[c], w);
         p.x[c] = sub_mul(p.x[c], p.u, w), p.y[c] = sub_mul(p.y[c], p.v, w);
     }
     const Floats a0 = sub(mul(p.x[1], p.y[2]), mul(p.x[2], p.y[1]));
@@ -243,10 +254,10 @@ void resolve(const ResolveArgs& a) {
         Floats depth = zero, b[3] = {zero, zero, zero};
         if (any >= 0) {
             alignas(64) int32_t hit[kLanes];
-            for (int k = 0; k < kLanes; ++k) hit[k] = lanes >> k & 1 ? a.hit[i + k] : -1;
-            PixelWeights p;
-            pixel_weights(a.points, a.faces, hit, any, a.x0 + i, a.y, p);
             const Mask on = from_bits(lanes);
+            storei(hit, select(on, loadi(a.hit + i), set1i(any)));
+            PixelWeights p;
+            pixel_weights(a.points, a.faces, hit, a.x0 + i, a.y, p);
             for (int c = 0; c < 3; ++c) b[c] = select(on, p.b[c], zero);
             depth = mul_add(b[2], p.z[2], mul_add(b[1], p.z[1], mul(b[0], p.z[0])));
         }
@@ -265,7 +276,7 @@ void resolve(const ResolveArgs& a) {
 void pixel_gradient(const PixelGradientArgs& a) {
     for (int i = 0; i < a.count; i += kLanes) {
         const int n = a.count - i < kLanes ? a.count - i : kLanes;
-        alignas(64) int32_t hit[kLanes];
+        alignas(64) int32_t hit[kLanes], there[kLanes];
         alignas(64) float gb[3][kLanes] = {}, gz[kLanes] = {};
         int32_t any = -1;
         for (int k = 0; k < kLanes; ++k) {
@@ -278,8 +289,9 @@ void pixel_gradient(const PixelGradientArgs& a) {
                 for (int c = 0; c < 3; ++c) gb[c][k] = a.grad_bary[3 * (i + k) + c];
             if (a.grad_depth) gz[k] = a.grad_depth[i + k];
         }
+        for (int k = 0; k < kLanes; ++k) there[k] = hit[k] < 0 ? any : hit[k];
         PixelWeights p;
-        pixel_weights(a.points, a.faces, hit, any, a.x0 + i, a.y, p);
+        pixel_weights(a.points, a.faces, there, a.x0 + i, a.y, p);
         const Floats to_z = load(gz);
         Floats g[3];
         for (int c = 0; c < 3; ++c) g[c] = mul_add(to_z, p.z[c], load(gb[c]));
@@ -295,7 +307,7 @@ void pixel_gradient(const PixelGradientArgs& a) {
             Row4 rows[kLanes];
             each_row(dx[c], dy[c], mul(to_z, p.b[c]), dw, [&](int k, Row4 r) { rows[k] = r; });
             for (int k = 0; k < kLanes; ++k)  // in pixel order, whatever the number of lanes
-                if (hit[k] >= 0) add_row(&a.grad[p.index[c][k]].x, rows[k]);
+                if (hit[k] >= 0) add_row(&a.grad[a.faces[3 * static_cast<int64_t>(hit[k]) + c]].x, rows[k]);
         }
     }
 }

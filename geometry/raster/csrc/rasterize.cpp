@@ -5,6 +5,7 @@
 // decide, are drawn by the plain loops below; the rest by kernels.inl.
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <new>
 #include <vector>
@@ -41,7 +42,7 @@ void draw_wide(const ScreenTriangle<T>& t, DepthKey mode, const TileView<T>& til
             double value = k0 + l1 * k1 + l2 * k2;
             if (mode == DepthKey::ratio) value /= q0 + l1 * q1 + l2 * q2;
             const T key = static_cast<T>(value);
-            const int64_t i = static_cast<int64_t>(y - tile.y0) * tile.stride + (x - tile.x0);
+            const int64_t i = tile.at(x, y);
             if (tile.last_key && !(key > tile.last_key[i] || (key == tile.last_key[i] && t.face > tile.last_face[i])))
                 continue;
             if (key < tile.key[i]) tile.key[i] = key, tile.face[i] = t.face;
@@ -82,7 +83,7 @@ struct Chunk<double> {
     DepthKey mode;
 
     void set_up(const RasterizeArgs<double>& a, const Vertex<double>* points, const ScreenVertex*, const int32_t* faces,
-                int64_t begin, int64_t end, const Tiling& tiling) {
+                int64_t begin, int64_t end, bool padding, const Tiling& tiling) {
         triangles.clear(), boxes.clear();
         for (int64_t f = begin; f < end; ++f)
             if (faces[3 * f] >= 0)
@@ -105,7 +106,7 @@ struct Chunk<float> {
     DepthKey mode;
 
     void set_up(const RasterizeArgs<float>& a, const Vertex<float>* points, const ScreenVertex* screen,
-                const int32_t* faces, int64_t begin, int64_t end, const Tiling& tiling) {
+                const int32_t* faces, int64_t begin, int64_t end, bool padding, const Tiling& tiling) {
         if (triangles.size() < kChunkFaces) triangles.resize(kChunkFaces);
         wide.clear();
         int count = 0;
@@ -116,7 +117,7 @@ struct Chunk<float> {
                     triangles[count].face = static_cast<int32_t>(f), triangles[count++].margin = FastTriangle::kTodo;
             todo = true;
         } else {
-            const SetUpArgs args{screen, faces, begin, end, mode == DepthKey::inverse, a.cull, a.height, a.width};
+            const SetUpArgs args{screen, faces, begin, end, padding, mode == DepthKey::inverse, a.cull, a.height, a.width};
             count = kernels().set_up(args, triangles.data(), &todo);
         }
         if (todo) {  // replace what the kernel left over by triangles for draw_wide, keeping the order
@@ -195,7 +196,7 @@ struct TileBuffer {
         }
     };
     Lines<T> key[2];
-    Lines<int32_t> face[2];
+    Lines<int32_t> face[2], row;
 };
 
 template <class T>
@@ -203,20 +204,23 @@ void draw_tile(const RasterizeArgs<T>& a, int64_t item, const FaceList& list, co
                const Chunk<T>* chunks, int64_t chunk_count, int tile) {
     static thread_local TileBuffer<T> buffer;
     const Box box = tiling.box(tile);
-    const int stride = (box.x1 - box.x0 + 2 * kMaxLanes - 1) / kMaxLanes * kMaxLanes;
-    const size_t size = static_cast<size_t>(stride) * (box.y1 - box.y0);
+    const int blocks = (box.x1 - box.x0 + 3) / 4;
+    const size_t size = static_cast<size_t>(blocks) * ((box.y1 - box.y0 + 3) / 4) * 16;
+    int32_t* row = buffer.row.get(static_cast<size_t>(blocks) * 4 + kMaxLanes);
     for (int layer = 0; layer < a.layers; ++layer) {
         T* key = buffer.key[layer & 1].get(size);
         int32_t* face = buffer.face[layer & 1].get(size);
         std::fill(key, key + size, std::numeric_limits<T>::infinity());
         std::fill(face, face + size, -1);
-        TileView<T> view{box.x0, box.x1, box.y0, box.y1, stride, key, face, nullptr, nullptr, nullptr, nullptr};
+        TileView<T> view{box.x0, box.x1, box.y0, box.y1, blocks, key, face, nullptr, nullptr, nullptr, nullptr};
         if (layer > 0) view.last_key = buffer.key[1 - (layer & 1)].get(size), view.last_face = buffer.face[1 - (layer & 1)].get(size);
         for (int64_t i = 0; i < chunk_count; ++i) chunks[i].draw(tile, view);
-        for (int y = box.y0; y < box.y1; ++y)
-            resolve_row(a, a.points + item * a.verts, list.item(item), box.x0, y, box.x1 - box.x0,
-                        face + static_cast<size_t>(y - box.y0) * stride,
+        for (int y = box.y0; y < box.y1; ++y) {
+            const int32_t* from = face + view.at(box.x0, y);
+            for (int i = 0; i < blocks; ++i) std::memcpy(row + 4 * i, from + 16 * i, 4 * sizeof(int32_t));
+            resolve_row(a, a.points + item * a.verts, list.item(item), box.x0, y, box.x1 - box.x0, row,
                         (item * a.height + y) * static_cast<int64_t>(a.width) + box.x0, layer);
+        }
     }
 }
 
@@ -290,7 +294,7 @@ Status rasterize(const RasterizeArgs<T>& a) try {
             const int64_t local = i / per_item, item = first + local, begin = (i % per_item) * kChunkFaces;
             work.chunks[static_cast<size_t>(i)].set_up(a, a.points + item * a.verts, work.screen.data() + local * a.verts,
                                                        list.item(item), begin, std::min(begin + kChunkFaces, list.count()),
-                                                       tiling);
+                                                       list.has_padding(), tiling);
         });
         parallel_for(a.threads, items * tiling.count(), [&](int64_t i) {
             const int64_t local = i / tiling.count();

@@ -20,12 +20,20 @@ struct Mask {
 HL_OP Floats set1(float x) { return _mm256_set1_ps(x); }
 HL_OP Ints set1i(int32_t x) { return _mm256_set1_epi32(x); }
 HL_OP Floats lane_index() { return _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7); }
+HL_OP Ints count_from(int32_t first) {
+    return _mm256_add_epi32(_mm256_set1_epi32(first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+constexpr int kBlockX = 4, kBlockY = 2;
+HL_OP Floats block_x() { return _mm256_setr_ps(0, 1, 2, 3, 0, 1, 2, 3); }
+HL_OP Floats block_y() { return _mm256_setr_ps(0, 0, 0, 0, 1, 1, 1, 1); }
 HL_OP Floats load(const float* p) { return _mm256_loadu_ps(p); }
 HL_OP Ints loadi(const int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 HL_OP void store(float* p, Floats x) { _mm256_storeu_ps(p, x); }
 HL_OP void storei(int32_t* p, Ints x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
 HL_OP void store(float* p, Mask m, Floats x) { _mm256_maskstore_ps(p, _mm256_castps_si256(m.v), x); }
 HL_OP void storei(int32_t* p, Mask m, Ints x) { _mm256_maskstore_epi32(p, _mm256_castps_si256(m.v), x); }
+HL_OP Ints pack16(Ints low, Ints high) { return _mm256_or_si256(low, _mm256_slli_epi32(high, 16)); }
+HL_OP Floats as_floats(Ints x) { return _mm256_castsi256_ps(x); }
 HL_OP Mask from_bits(uint32_t b) {
     const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     const __m256i on = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(b)), lane);
@@ -85,7 +93,7 @@ HL_OP void each_row(Floats x, Floats y, Floats z, Floats w, Use&& use) {
     }
 }
 using Row4 = __m128;
-HL_OP void store_row(float* p, Row4 r) { _mm_storeu_ps(p, r); }
+HL_OP void store_row(void* p, Row4 r) { _mm_storeu_ps(static_cast<float*>(p), r); }
 HL_OP void add_row(float* p, Row4 r) { _mm_storeu_ps(p, _mm_add_ps(_mm_loadu_ps(p), r)); }
 
 HL_OP void store_interleaved(float* p, Floats a, Floats b, Floats c) {

@@ -20,12 +20,21 @@ HL_OP Ints set1i(int32_t x) { return _mm512_set1_epi32(x); }
 HL_OP Floats lane_index() {
     return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
 }
+HL_OP Ints count_from(int32_t first) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(_mm512_set1_epi32(first), lane);
+}
+constexpr int kBlockX = 4, kBlockY = 4;
+HL_OP Floats block_x() { return _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3); }
+HL_OP Floats block_y() { return _mm512_setr_ps(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3); }
 HL_OP Floats load(const float* p) { return _mm512_loadu_ps(p); }
 HL_OP Ints loadi(const int32_t* p) { return _mm512_loadu_si512(p); }
 HL_OP void store(float* p, Floats x) { _mm512_storeu_ps(p, x); }
 HL_OP void storei(int32_t* p, Ints x) { _mm512_storeu_si512(p, x); }
 HL_OP void store(float* p, Mask m, Floats x) { _mm512_mask_storeu_ps(p, m, x); }
 HL_OP void storei(int32_t* p, Mask m, Ints x) { _mm512_mask_storeu_epi32(p, m, x); }
+HL_OP Ints pack16(Ints low, Ints high) { return _mm512_or_si512(low, _mm512_slli_epi32(high, 16)); }
+HL_OP Floats as_floats(Ints x) { return _mm512_castsi512_ps(x); }
 HL_OP Mask first_lanes(int n) { return n >= 16 ? Mask(0xffff) : Mask((1u << n) - 1); }
 HL_OP Floats load(const float* p, Mask m) { return _mm512_maskz_loadu_ps(m, p); }
 
@@ -85,7 +94,7 @@ HL_OP void each_row(Floats x, Floats y, Floats z, Floats w, Use&& use) {
     }
 }
 using Row4 = __m128;
-HL_OP void store_row(float* p, Row4 r) { _mm_storeu_ps(p, r); }
+HL_OP void store_row(void* p, Row4 r) { _mm_storeu_ps(static_cast<float*>(p), r); }
 HL_OP void add_row(float* p, Row4 r) { _mm_storeu_ps(p, _mm_add_ps(_mm_loadu_ps(p), r)); }
 
 /// Three vectors interleaved: a0 b0 c0 a1 b1 c1 ...

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 namespace headlab {
 namespace {
@@ -22,6 +23,11 @@ using Mask = bool;
 HL_OP Floats set1(float x) { return x; }
 HL_OP Ints set1i(int32_t x) { return x; }
 HL_OP Floats lane_index() { return 0; }
+HL_OP Ints count_from(int32_t first) { return first; }  // first, first + 1, ...
+/// Places of the lanes in a block of the tile (kernels.h).
+constexpr int kBlockX = 1, kBlockY = 1;
+HL_OP Floats block_x() { return 0; }
+HL_OP Floats block_y() { return 0; }
 HL_OP Floats load(const float* p) { return *p; }
 HL_OP Ints loadi(const int32_t* p) { return *p; }
 HL_OP void store(float* p, Floats x) { *p = x; }
@@ -31,6 +37,14 @@ HL_OP void store(float* p, Mask m, Floats x) {
 }
 HL_OP void storei(int32_t* p, Mask m, Ints x) {
     if (m) *p = x;
+}
+HL_OP Ints pack16(Ints low, Ints high) {  // low | high << 16
+    return static_cast<Ints>(static_cast<uint32_t>(high) << 16 | static_cast<uint32_t>(low));
+}
+HL_OP Floats as_floats(Ints x) {
+    Floats f;
+    std::memcpy(&f, &x, sizeof f);
+    return f;
 }
 HL_OP Mask from_bits(uint32_t b) { return (b & 1) != 0; }
 HL_OP Mask first_lanes(int n) { return n > 0; }
@@ -74,7 +88,7 @@ template <class Use>
 HL_OP void each_row(Floats x, Floats y, Floats z, Floats w, Use&& use) {
     use(0, Row4{x, y, z, w});
 }
-HL_OP void store_row(float* p, Row4 r) { p[0] = r.x, p[1] = r.y, p[2] = r.z, p[3] = r.w; }
+HL_OP void store_row(void* p, Row4 r) { std::memcpy(p, &r, sizeof r); }
 HL_OP void add_row(float* p, Row4 r) { p[0] += r.x, p[1] += r.y, p[2] += r.z, p[3] += r.w; }
 HL_OP void store_interleaved(float* p, Floats a, Floats b, Floats c) { p[0] = a, p[1] = b, p[2] = c; }
 HL_OP void sum_lanes(Floats a, Floats b, Floats c, float* out) { out[0] = a, out[1] = b, out[2] = c; }

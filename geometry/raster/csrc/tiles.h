@@ -33,26 +33,41 @@ struct Tiling {
 
 /// For each tile the list of triangles whose boxes touch it, in order.
 struct Bins {
-    std::vector<uint32_t> begin;  // per tile, into `items`; one more at the end
+    std::vector<uint32_t> begin;  // per tile, into `items`; more at the end
     std::vector<uint16_t> items;
 
     /// `box(i)` is the box of triangle i; at most 65,536 triangles.
     template <class BoxOf>
-    void fill(const Tiling& tiling, int count, BoxOf&& box) {
+    void fill(const Tiling tiling, int count, BoxOf&& box) {
         const auto each_tile = [&](auto&& visit) {
             for (int i = 0; i < count; ++i) {
                 const Box b = box(i);
-                const int r1 = (b.y1 - 1) >> tiling.shift_y, c0 = b.x0 >> tiling.shift_x, c1 = (b.x1 - 1) >> tiling.shift_x;
-                for (int r = b.y0 >> tiling.shift_y; r <= r1; ++r)
-                    for (int c = c0; c <= c1; ++c) visit(static_cast<size_t>(r) * tiling.cols + c, i);
+                const int r0 = b.y0 >> tiling.shift_y, r1 = (b.y1 - 1) >> tiling.shift_y;
+                const int c0 = b.x0 >> tiling.shift_x, c1 = (b.x1 - 1) >> tiling.shift_x;
+                const size_t first = static_cast<size_t>(r0) * tiling.cols + c0;
+                if (c0 == c1 && r1 <= r0 + 1) {  // small: without guessing whether it lies in one tile or two
+                    visit(first, i, 1);
+                    visit(first + tiling.cols, i, r1 - r0);
+                    continue;
+                }
+                for (int r = r0; r <= r1; ++r)
+                    for (int c = c0; c <= c1; ++c) visit(static_cast<size_t>(r) * tiling.cols + c, i, 1);
             }
         };
         const size_t tiles = static_cast<size_t>(tiling.count());
-        begin.assign(tiles + 2, 0);  // counted two places on: after filling, entry i is where tile i begins
-        each_tile([&](size_t tile, int) { ++begin[tile + 2]; });
-        for (size_t i = 2; i < begin.size(); ++i) begin[i] += begin[i - 1];
-        if (items.size() < begin.back()) items.resize(begin.back());
-        each_tile([&](size_t tile, int i) { items[begin[tile + 1]++] = static_cast<uint16_t>(i); });
+        // Counted two places on: after filling, entry i is where tile i begins. A row of tiles more, for empty visits.
+        begin.assign(tiles + tiling.cols + 2, 0);
+        uint32_t* const at = begin.data();
+        each_tile([at](size_t tile, int, int entries) { at[tile + 2] += static_cast<uint32_t>(entries); });
+        for (size_t i = 2; i < begin.size(); ++i) at[i] += at[i - 1];
+        if (items.size() < begin.back() + size_t(1)) items.resize(begin.back() + size_t(1));
+        uint16_t* const item = items.data();
+        const uint32_t nowhere = begin.back();
+        each_tile([at, item, nowhere](size_t tile, int i, int entries) {
+            const uint32_t next = at[tile + 1];
+            item[entries ? next : nowhere] = static_cast<uint16_t>(i);
+            at[tile + 1] = next + static_cast<uint32_t>(entries);
+        });
     }
 };
 

@@ -2,11 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+
+from headlab.geometry.raster import cuda
+from headlab.geometry.raster.native import passing_capsules
+
+from . import cuda_on_cpu
 
 Scene = tuple[Tensor, Tensor, tuple[int, int]]
 
@@ -74,3 +80,18 @@ def random_soup(count: int, seed: int, size: tuple[int, int], scale: float, dtyp
     )
     points = torch.cat([pixels * depth, depth, depth], -1).reshape(1, -1, 4)
     return points, torch.arange(3 * count, dtype=torch.int32).reshape(-1, 3), size
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """`_cuda` built for host memory."""
+    return cuda_on_cpu.build(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture
+def driver(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """geometry/raster/cuda.py on host memory."""
+    module = passing_capsules(emulated)
+    monkeypatch.setattr(cuda, "_module", lambda: module)
+    monkeypatch.setattr(cuda, "_stream", lambda tensor: 0)
+    return cuda

@@ -1,12 +1,6 @@
 """The CUDA kernels without a GPU: their source compiled for the CPU, behind the same Python, against the CPU op."""
 
-import re
-import shutil
-import subprocess
 import sys
-import sysconfig
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -15,45 +9,6 @@ import torch
 from headlab.geometry.raster import cuda, interpolate, rasterize
 
 from .conftest import Scene, random_soup
-
-HERE = Path(__file__).resolve().parent
-SOURCES = HERE.parents[2] / "geometry" / "raster" / "csrc" / "cuda"
-LAUNCH = re.compile(r"(\w+)<<<(.+?), kThreads, 0, .+?>>>\((.*?)\);")
-
-
-@pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """`_cuda` built for host memory."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("needs g++")
-    nanobind = pytest.importorskip("nanobind")
-    folder = tmp_path_factory.mktemp("emulated")
-    kernels, launches = LAUNCH.subn(r"launch(\2, kThreads, [&] { \1(\3); });", (SOURCES / "raster.cu").read_text())
-    assert launches == 9
-    (folder / "raster.cpp").write_text('#include "cuda_on_cpu.h"\n' + kernels)
-    bindings = (SOURCES / "bindings.cpp").read_text().replace("nb::device::cuda", "nb::device::cpu")
-    (folder / "bindings.cpp").write_text(bindings)
-    root = Path(nanobind.source_dir()).parent
-    includes = [SOURCES, HERE, nanobind.include_dir(), root / "ext/robin_map/include", sysconfig.get_path("include")]
-    target = folder / f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"
-    flags = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
-    sources = [folder / "raster.cpp", folder / "bindings.cpp", root / "src/nb_combined.cpp"]
-    command = [compiler, *flags, *(f"-I{path}" for path in includes), *map(str, sources), "-o", str(target)]
-    subprocess.run(command, check=True)
-    spec = spec_from_file_location("_cuda", target)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def driver(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """geometry/raster/cuda.py on host memory."""
-    monkeypatch.setattr(cuda, "_module", lambda: emulated)
-    monkeypatch.setattr(cuda, "_stream", lambda tensor: 0)
-    return cuda
 
 
 def outputs(batch: int, size: tuple[int, int], layers: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -123,5 +78,6 @@ def test_gradients_agree(driver: ModuleType, ball: Scene, layers: int, shared: b
 
 def test_missing_cuda_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "headlab.geometry._cuda", None)
+    cuda._module.cache_clear()
     with pytest.raises(ValueError, match="HEADLAB_CUDA=ON"):
         cuda._module()

@@ -79,6 +79,68 @@ void gather(Array<const float> corners, Array<const int64_t> order, Array<const 
                 stream_of(stream));
 }
 
+void antialias(Array<const float> points, Array<const int32_t> faces, Array<const int64_t> across, float near_plane,
+               Array<const int32_t> face, Array<const float> depth, Array<const float> image, Array<float> weight,
+               Maybe<int32_t> silhouette, Maybe<float> out, uintptr_t stream) {
+    cuda_antialias({mesh_of(points, faces), across.data(), static_cast<int>(face.shape(1)), static_cast<int>(face.shape(2)),
+                    extent(image.shape(3)), near_plane, face.data(), depth.data(), image.data(), weight.data(),
+                    data_or_null(silhouette), data_or_null(out)},
+                   stream_of(stream));
+}
+
+void antialias_backward(Array<const float> points, Array<const int32_t> faces, Array<const int64_t> across, float near_plane,
+                        Array<const int32_t> face, Array<const float> depth, Array<const float> image, Array<float> weight,
+                        Array<const float> grad_out, Maybe<float> grad_image, Maybe<const int64_t> pairs,
+                        Maybe<const int64_t> begin, Maybe<float> corners, uintptr_t stream) {
+    const CudaAntialias forward{mesh_of(points, faces), across.data(), static_cast<int>(face.shape(1)),
+                                static_cast<int>(face.shape(2)), extent(image.shape(3)), near_plane, face.data(),
+                                depth.data(), image.data(), weight.data(), nullptr, nullptr};
+    cuda_antialias_backward({forward, grad_out.data(), data_or_null(grad_image), {data_or_null(pairs), data_or_null(begin)},
+                             data_or_null(corners)},
+                            stream_of(stream));
+}
+
+template <class T>
+void closest_point(Array<const T> triangles, Array<const int64_t> order, Array<const T> query, Array<const int64_t> visit,
+                   Array<const int64_t> start, Array<T> boxes, Array<int32_t> face, Array<T> bary, uintptr_t stream) {
+    cuda_closest_point<T>({triangles.data(), order.data(), triangles.shape(0) != 1, extent(query.shape(0)),
+                           extent(triangles.shape(1)), extent(query.shape(1)), query.data(), visit.data(), start.data(),
+                           boxes.data(), face.data(), bary.data()},
+                          stream_of(stream));
+}
+
+template <class T>
+CudaNormals<T> normals_of(const Array<const T>& vertices, const Array<const int32_t>& faces, const Array<const int64_t>& order,
+                          const Array<const int64_t>& begin, T* out) {
+    return {vertices.data(), faces.data(), order.data(), begin.data(), extent(vertices.shape(0)), extent(vertices.shape(1)),
+            out, nullptr, nullptr};
+}
+
+template <class T>
+void vertex_normals(Array<const T> vertices, Array<const int32_t> faces, Array<const int64_t> order,
+                    Array<const int64_t> begin, Array<T> out, uintptr_t stream) {
+    cuda_vertex_normals(normals_of<T>(vertices, faces, order, begin, out.data()), stream_of(stream));
+}
+
+template <class T>
+void vertex_normals_backward(Array<const T> vertices, Array<const int32_t> faces, Array<const int64_t> order,
+                             Array<const int64_t> begin, Array<const T> grad, Array<T> scratch, Array<T> out,
+                             uintptr_t stream) {
+    CudaNormals<T> args = normals_of<T>(vertices, faces, order, begin, out.data());
+    args.grad = grad.data(), args.scratch = scratch.data();
+    cuda_vertex_normals_backward(args, stream_of(stream));
+}
+
+template <class T>
+void bind(nb::module_& m) {
+    m.def("closest_point", &closest_point<T>, "triangles"_a.noconvert(), "order"_a, "query"_a.noconvert(), "visit"_a,
+          "start"_a, "boxes"_a.noconvert(), "face"_a, "bary"_a.noconvert(), "stream"_a);
+    m.def("vertex_normals", &vertex_normals<T>, "vertices"_a.noconvert(), "faces"_a, "order"_a, "begin"_a,
+          "out"_a.noconvert(), "stream"_a);
+    m.def("vertex_normals_backward", &vertex_normals_backward<T>, "vertices"_a.noconvert(), "faces"_a, "order"_a, "begin"_a,
+          "grad"_a.noconvert(), "scratch"_a.noconvert(), "out"_a.noconvert(), "stream"_a);
+}
+
 }  // namespace
 
 NB_MODULE(_cuda, m) {
@@ -90,4 +152,11 @@ NB_MODULE(_cuda, m) {
     m.def("interpolate_backward", &interpolate_backward, "attributes"_a, "faces"_a, "face"_a, "bary"_a, "grad_out"_a,
           "grad_bary"_a.none(), "pixels"_a.none(), "begin"_a.none(), "corners"_a.none(), "stream"_a);
     m.def("gather", &gather, "corners"_a, "order"_a, "begin"_a, "summed"_a, "out"_a, "stream"_a);
+    m.def("antialias", &antialias, "points"_a, "faces"_a, "across"_a, "near"_a, "face"_a, "depth"_a, "image"_a, "weight"_a,
+          "silhouette"_a.none(), "out"_a.none(), "stream"_a);
+    m.def("antialias_backward", &antialias_backward, "points"_a, "faces"_a, "across"_a, "near"_a, "face"_a, "depth"_a,
+          "image"_a, "weight"_a, "grad_out"_a, "grad_image"_a.none(), "pairs"_a.none(), "begin"_a.none(), "corners"_a.none(),
+          "stream"_a);
+    bind<float>(m);
+    bind<double>(m);
 }

@@ -1,28 +1,11 @@
+#include "device.h"
 #include "raster_cuda.h"
 
 namespace headlab {
 namespace {
 
-constexpr int kThreads = 128;
-#ifdef HL_WARP  // the emulation in the tests has no lanes
-constexpr int kWarp = HL_WARP;
-#else
-constexpr int kWarp = 32;
-#endif
 constexpr int kSmall = 256;  // pixels of a box that one thread draws alone
 constexpr uint64_t kNothing = ~uint64_t(0);
-
-unsigned blocks_for(int64_t work) {
-    const int64_t blocks = (work + kThreads - 1) / kThreads;
-    return static_cast<unsigned>(blocks < 1 ? 1 : blocks > (int64_t(1) << 30) ? int64_t(1) << 30 : blocks);
-}
-
-__device__ int64_t thread_index() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-__device__ int64_t thread_count() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
-
-__device__ bool valid_face(const int32_t* v, int64_t verts) {
-    return v[0] >= 0 && v[1] >= 0 && v[2] >= 0 && v[0] < verts && v[1] < verts && v[2] < verts;
-}
 
 /// A triangle ready to be drawn; as FastTriangle of the CPU driver, with its exact edges beside.
 struct Drawable {
@@ -166,12 +149,6 @@ __global__ void resolve(CudaRasterize a, int layer) {
         a.face[o] = f, a.depth[o] = depth;
         for (int k = 0; k < 3; ++k) a.bary[3 * o + k] = w.b[k];
     }
-}
-
-/// Sum over a warp, always in the same order; every lane gets it.
-__device__ float warp_sum(float x) {
-    for (int offset = kWarp / 2; offset > 0; offset >>= 1) x += __shfl_xor_sync(0xffffffffu, x, offset);
-    return x;
 }
 
 __global__ void rasterize_backward(CudaRasterizeBackward a) {
