@@ -3,17 +3,19 @@
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from ..geometry.errors import HeadlabError
 from .photo import read_photo
+
+_TICKS = 90_000  # per second, the clock of videos whose rate varies
 
 Warn = Callable[[str], None]
 Item = TypeVar("Item")
@@ -249,13 +251,19 @@ def read_ahead(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
         thread.join()
 
 
-def write_video(path: Path, pictures: Iterator[UInt8[np.ndarray, "_ _ 3"]], rate: float | int) -> int:
+def write_video(
+    path: Path,
+    pictures: Iterator[UInt8[np.ndarray, "_ _ 3"]],
+    rate: float | int,
+    times: Sequence[float] | Float[np.ndarray, "frames"] | None = None,
+) -> int:
     """Write RGB pictures of one size as H.264 in MP4, atomically; odd sizes lose their last row or column.
 
     Args:
         path: file to write.
         pictures: as many as there are; the first one's size counts.
-        rate: frames per second.
+        rate: frames per second, nominal where there are times.
+        times: seconds of each picture, growing, for a rate that varies; kept to a ninety-thousandth.
 
     Returns:
         How many were written.
@@ -275,7 +283,11 @@ def write_video(path: Path, pictures: Iterator[UInt8[np.ndarray, "_ _ 3"]], rate
                 stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.options = {"crf": "20", "preset": "veryfast"}
+                if times is not None:
+                    stream.codec_context.time_base = Fraction(1, _TICKS)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = round(float(times[written] - times[0]) * _TICKS), Fraction(1, _TICKS)
             container.mux(stream.encode(frame))
             written += 1
         if stream is not None:

@@ -1,6 +1,6 @@
 """`headlab fit`: photos of one person -> a textured, riggable head and pictures of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,8 +20,9 @@ class Fit:
     """Folder for the results; made if need be."""
     model: str | None = None
     """Head model: default, flame2020, flame2023 or ict (`headlab assets list`); DECA and EMOCA use flame2020."""
-    method: Literal["optimise", "deca", "emoca"] = "optimise"
-    """Fit by optimisation, or read the head off by DECA's or EMOCA's networks (`headlab assets add`)."""
+    method: Literal["optimise", "auto", "regress", "deca", "emoca"] = "optimise"
+    """Fit by optimisation; read the default head off by the bundled network alone (regress) or as a start for a shorter
+    optimisation (auto); or read FLAME off by DECA's or EMOCA's networks (`headlab assets add`)."""
     face: int = 0
     """Which face of each photo: 0 the largest, 1 the next; report.json lists them."""
     focal: float | None = None
@@ -77,7 +78,7 @@ def fit(options: Fit, progress=lambda stage: None) -> dict:
     from ..geometry.landmarks import open_detector
     from ..heads.assets import find_asset
     from ..heads.fit import FitConfig, FitTools, fit_photos
-    from ..heads.fit_regressed import fit_regressed, load_networks
+    from ..heads.fit_regressed import METHODS, fit_regressed, load_networks
     from ..heads.models import load_model
     from .write_fit import write_fit
 
@@ -85,15 +86,14 @@ def fit(options: Fit, progress=lambda stage: None) -> dict:
     progress("reading photos")
     frames = [read_photo(path) for path in options.photos]
     progress("loading the head model")
-    name = options.model or ("default" if options.method == "optimise" else "flame2020")
+    name = options.model or ("flame2020" if options.method in METHODS else "default")
     tools = FitTools.build(name, load_model(name), options.texture_size)
-    networks = None if options.method == "optimise" else load_networks(options.method)
     config = FitConfig(face=options.face, focal=options.focal, photometric=options.photometric)
     with open_detector(options.landmarks, find_asset("face_landmarker")) as detector:
-        if networks is None:
-            head = fit_photos(tools, frames, detector, config, progress)
+        if options.method in METHODS:
+            head = fit_regressed(tools, load_networks(options.method), frames, detector, config, progress)
         else:
-            head = fit_regressed(tools, networks, frames, detector, config, progress)
+            head = fit_photos(tools, frames, detector, replace(config, method=options.method), progress)
     progress("writing")
     with output_folder(options.out, options.overwrite) as folder:
         return write_fit(head, tools.model, frames, folder, start)

@@ -69,7 +69,7 @@ def write_track(
             folder / "vhap", model, head.model, head.codes, head.cameras, track.times, track.seen.tolist(), pictures
         )
     if video:
-        write_video(folder / "side_by_side.mp4", side_by_side(track, model, source, progress), source.rate)
+        write_video(folder / "side_by_side.mp4", side_by_side(track, model, source, progress), source.rate, track.times)
     seconds = {**head.report["seconds"], "output": round(time.perf_counter() - started, 4)}
     seconds["total"] = round(time.perf_counter() - began, 4)
     report = {**head.report, "seconds": seconds}

@@ -17,6 +17,8 @@ class SyntheticMaps:
     normal: Float[Tensor, "batch 3 height width"]  #: unit, world
     albedo: Float[Tensor, "batch 3 height width"]
     depth: Float[Tensor, "batch height width"]  #: metres along the camera's axis
+    #: The same of whatever is seen there, hair, glasses and body too; None where the samples come from a file.
+    surface: Float[Tensor, "batch height width"] | None = None
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class SyntheticHeads:
         self.albedo = default_albedo(model) if albedo is None else albedo
         self.renderer = HeadRenderer(model, self.albedo)
         std = model.expression_std
-        self._std = np.ones(model.expressions) if std is None else std.double().numpy()
+        self.expression_scale = np.ones(model.expressions) if std is None else std.double().numpy()
 
     def batch(self, indices: Sequence[int]) -> SyntheticBatch:
         """Make these samples; each depends on the seed and its own index alone."""
@@ -72,7 +72,7 @@ class SyntheticHeads:
             draw_person(np.random.default_rng([cfg.seed, 1, p]), model.shapes, self.albedo.components) for p in owner
         ]
         chances = [np.random.default_rng([cfg.seed, 2, i]) for i in indices]
-        faces = [draw_expression(rng, model.expression_names, self._std) for rng in chances]
+        faces = [draw_expression(rng, model.expression_names, self.expression_scale) for rng in chances]
         scenes = [draw_scene(rng) for rng in chances]
 
         def stack(values: list) -> Tensor:
@@ -88,7 +88,7 @@ class SyntheticHeads:
         )
         distance = stack([s.distance for s in scenes])
         faults = stack([(s.crop_turn, s.crop_log_size, *s.crop_shift) for s in scenes])
-        codes, camera, vertices = self._aim(codes, turn, distance, faults)
+        codes, camera, vertices = self.aim(codes, turn, distance, faults)
         pictures, maps = self.renderer.draw(
             codes,
             vertices,
@@ -112,7 +112,7 @@ class SyntheticHeads:
             maps,
         )
 
-    def _aim(
+    def aim(
         self,
         codes: HeadCode,
         turn: Float[Tensor, "batch 3"],

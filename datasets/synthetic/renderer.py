@@ -115,6 +115,7 @@ class HeadRenderer:
             normalize(own_normal, dim=-1).movedim(-1, 1),
             albedo.movedim(-1, 1),
             bare.depth,
+            raster.depth,
         )
 
     def _anchors(self, codes: HeadCode) -> tuple[np.ndarray, np.ndarray]:

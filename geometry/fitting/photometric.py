@@ -43,6 +43,7 @@ class PhotometricConfig:
     rate_expression: float = 0.012
     rate_rotation: float = 0.004  # radians
     rate_translation: float = 0.0015  # relative to the distance
+    warmup: int = 0  #: steps over which the rates rise: Adam's first ones are as long as its rates, wherever they lead
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def refine_photometric(
     albedo: AlbedoModel,
     codes: HeadCode,
     cameras: tuple[Camera, ...],
-    images: list[Float[Tensor, "3 height width"]],
+    images: list[Float[Tensor, "3 _ _"]],
     landmarks: Float[Tensor, "photos points 2"],
     config: PhotometricConfig | None = None,
 ) -> PhotometricFit:
@@ -89,6 +90,9 @@ def refine_photometric(
         {"params": [translation], "lr": config.rate_translation * float(codes.translation.norm(dim=-1).mean())},
     ]
     optimiser = torch.optim.Adam(groups, betas=(0.9, 0.95))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: 0.02 ** (step / config.steps) * min(1.0, (step + 1) / (config.warmup + 1))
+    )
     bounds = model.expression_bounds
     spread = model.expression_std if model.expression_std is not None else torch.ones(model.expressions)
 
@@ -125,8 +129,7 @@ def refine_photometric(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        for group in optimiser.param_groups:
-            group["lr"] *= 0.02 ** (1 / config.steps)
+        schedule.step()
         if bounds is not None:
             with torch.no_grad():
                 expression.copy_(torch.minimum(torch.maximum(expression, bounds[:, 0]), bounds[:, 1]))
@@ -137,6 +140,26 @@ def refine_photometric(
         after = _robust_error(samples, albedo_code, lights, config.colour_scale)
     fitted = replace(fitted, albedo=albedo_code.expand(len(views), -1).clone(), light=lights)
     return PhotometricFit(fitted, cameras, before, after, time.perf_counter() - start)
+
+
+def colour_error(
+    model: HeadModel,
+    albedo: AlbedoModel,
+    codes: HeadCode,
+    cameras: tuple[Camera, ...],
+    images: list[Float[Tensor, "3 _ _"]],
+    landmarks: Float[Tensor, "photos points 2"],
+    config: PhotometricConfig | None = None,
+) -> float:
+    """Robust colour difference over the face, light and albedo solved from nothing. Arguments as above."""
+    config = config or PhotometricConfig()
+    faces = _face_triangles(model)
+    with torch.no_grad():
+        views = [_View.crop(*item, config.resolution) for item in zip(cameras, images, landmarks, strict=True)]
+        samples = [_samples(model, faces, albedo, codes[i], view) for i, view in enumerate(views)]
+        start = torch.zeros(albedo.components)
+        code, lights = solve_light_albedo(samples, start, rounds=14, scale=config.colour_scale, widening=8.0)
+        return _robust_error(samples, code, lights, config.colour_scale)
 
 
 @dataclass(frozen=True)

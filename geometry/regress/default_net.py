@@ -85,12 +85,16 @@ class DefaultNet(nn.Module):
         """Number of outputs besides the albedo's."""
         return shapes + expressions + 41
 
-    def forward(self, crops: Float[Tensor, "batch 3 96 96"]) -> HeadNumbers:
-        """Read crops (sRGB, 0..1) cut by `UprightSquare`."""
+    def features(self, crops: Float[Tensor, "batch 3 96 96"]) -> Float[Tensor, "batch features"]:
+        """What all numbers are linear in (before their ranges are put on)."""
         x = torch.relu(self.stem_norm(self.stem(crops * 2 - 1)))
         x = self.blocks(x)
-        x = torch.relu(self.feature_norm(self.feature(x.flatten(1))))
-        shape, psi, eyes, turn, scale, offset, distance, light, albedo = self.out(x).float().split(self.sizes, -1)
+        return torch.relu(self.feature_norm(self.feature(x.flatten(1))))
+
+    def forward(self, crops: Float[Tensor, "batch 3 96 96"]) -> HeadNumbers:
+        """Read crops (sRGB, 0..1) cut by `UprightSquare`."""
+        out = self.out(self.features(crops)).float()
+        shape, psi, eyes, turn, scale, offset, distance, light, albedo = out.split(self.sizes, -1)
         return HeadNumbers(
             shape,
             torch.sigmoid(psi),

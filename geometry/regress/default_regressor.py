@@ -6,7 +6,7 @@ optimisers, and its β is the same for one person's faces as far as it was train
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -44,6 +44,9 @@ class DefaultRegressor:
     def numbers(self, crops: Float[Tensor, "batch 3 height width"]) -> HeadNumbers:
         """Read upright face crops (sRGB, 0..1; see `UprightSquare`). Differentiable in the pixels.
 
+        Identity is the mean of what the crop and its mirror image tell: faces are nearly symmetric, and what the
+        network makes of pose and light is not.
+
         Raises:
             HeadlabError: another size.
         """
@@ -52,7 +55,9 @@ class DefaultRegressor:
                 f"the regressor reads crops of shape (n, 3, {CROP}, {CROP}), not {tuple(crops.shape)}; "
                 "cut them with UprightSquare"
             )
-        return self.net(crops)
+        numbers = self.net(torch.cat([crops, crops.flip(-1)]))
+        here, mirrored = numbers.shape.chunk(2)
+        return replace(numbers[: len(crops)], shape=(here + mirrored) / 2)
 
     def regress(self, crops: Float[Tensor, "batch 3 height width"]) -> tuple[HeadCode, Camera]:
         """Heads and cameras of upright face crops, batched. Differentiable in the pixels."""
@@ -102,20 +107,26 @@ class DefaultRegressor:
 
     def first_fit(
         self,
-        images: Sequence[Float[Tensor, "3 height width"]],
+        images: Sequence[Float[Tensor, "3 _ _"]],
         landmarks: Float[Tensor, "photos 478 2"],
         focal: Sequence[float | None] | None = None,
     ) -> LandmarkFit:
-        """One person in one or more photos, as a start for `fit_landmarks(init=...)`: β is the photos' mean."""
+        """One person in one or more photos, as a start for `fit_landmarks(init=...)`.
+
+        β and albedo are the means of what the photos tell.
+        """
         if not images or len(images) != len(landmarks):
             raise HeadlabError(f"{len(images)} photos came with landmarks of {len(landmarks)}; give one set per photo")
         focals = [None] * len(images) if focal is None else focal
         heads = [self.regress_photo(*args) for args in zip(images, landmarks, focals, strict=True)]
-        shape = torch.stack([code.shape for code, _ in heads]).mean(0)
         cameras = tuple(camera for _, camera in heads)
         names = heads[0][0].arrays()
         codes = HeadCode(**{name: torch.stack([getattr(code, name) for code, _ in heads]) for name in names})
-        codes = codes.with_(shape=shape.expand(len(heads), -1))
+        assert codes.albedo is not None
+        codes = codes.with_(
+            shape=codes.shape.mean(0).expand_as(codes.shape).clone(),
+            albedo=codes.albedo.mean(0).expand_as(codes.albedo).clone(),
+        )
         points = [
             camera.project(self.model.landmarks3d(self.model.vertices(codes[i]), "478"))
             for i, camera in enumerate(cameras)

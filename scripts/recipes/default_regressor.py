@@ -4,7 +4,8 @@
 
 Shards come from `--generate` processes beside the training (or an earlier run) and are used as they appear; the
 learning rate falls over the steps or over the minutes, whichever end first. A checkpoint is written every few hundred
-steps. Runs on CUDA with `--device cuda`.
+steps; after the last one the readout of identity is computed anew (`default_readout`). Runs on CUDA with
+`--device cuda`.
 """
 
 import json
@@ -18,17 +19,18 @@ from typing import Annotated
 
 import torch
 import tyro
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ...datasets.synthetic import SyntheticBatch, SyntheticConfig, SyntheticHeads, read_shard, write_shards
-from ...geometry.files import write_bytes
 from ...geometry.models.default import load_default_head
 from ...geometry.regress.default_crop import CROP
 from ...geometry.regress.default_decode import numbers_of_heads
 from ...geometry.regress.default_net import SHAPES, DefaultNet, HeadNumbers
 from ...geometry.regress.default_regressor import probe_head
+from .checkpoint import save_checkpoint as save_checkpoint
 from .default_losses import HeadLosses, LossWeights
+from .default_readout import fold_readout
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class Args:
     """Where generation stops."""
     every: int = 500
     """Steps between checkpoints and lines of the log."""
+    steadiness: float = 5.0
+    """Of the readout of identity that is computed at the end, see `default_readout`."""
+    readout: int = 8192
+    """People that it is computed from; 0: left as trained."""
     weights: LossWeights = field(default_factory=LossWeights)
 
 
@@ -117,6 +123,8 @@ def main(args: Args) -> None:
     finally:
         for helper in helpers:
             helper.terminate()
+    if args.readout:
+        fold_readout(args.out, args.out, args.shards / "readout", args.seed + 2, args.readout, args.steadiness)
 
 
 def _train(args: Args, model) -> None:
@@ -173,16 +181,6 @@ def _train(args: Args, model) -> None:
             sums = {}
             facts = {"steps": step, "pictures": count, "seed": args.seed, "batch": 2 * args.pairs}
             save_checkpoint(args.out, average | {"probe": probe_head(model)}, facts)
-
-
-def save_checkpoint(path: Path, state: dict[str, Tensor], facts: dict[str, int]) -> None:
-    """Half precision, with what is known about the training in the header."""
-
-    def stored(name: str, value: Tensor) -> Tensor:
-        return (value.half() if value.is_floating_point() and name != "probe" else value).contiguous().cpu()
-
-    half = {name: stored(name, value) for name, value in state.items()}
-    write_bytes(path, save(half, {name: str(value) for name, value in facts.items()}))
 
 
 def _helper(args: Args, part: int) -> subprocess.Popen:
