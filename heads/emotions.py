@@ -87,6 +87,18 @@ def is_category(name: str) -> bool:
     return name.lower() in CATEGORIES or name.lower() in _ALIASES
 
 
+def category_index(name: str) -> int:
+    """Number of a category in AffectNet's order.
+
+    Raises:
+        HeadlabError: no such category.
+    """
+    key = _ALIASES.get(name.lower(), name.lower())
+    if key not in CATEGORIES:
+        raise HeadlabError(f"no expression is called {name}; the categories are {', '.join(CATEGORIES)}")
+    return CATEGORIES.index(key)
+
+
 def category(name: str, strength: float = 1.0) -> dict[str, float]:
     """The ARKit actions of an AffectNet category.
 
@@ -97,12 +109,8 @@ def category(name: str, strength: float = 1.0) -> dict[str, float]:
     Raises:
         HeadlabError: no such category.
     """
-    key = name.lower()
-    key = _ALIASES.get(key, key)
-    if key not in _CATEGORIES:
-        raise HeadlabError(f"no expression is called {name}; the categories are {', '.join(CATEGORIES)}")
     weights: dict[str, float] = {}
-    for unit, letter in _CATEGORIES[key].items():
+    for unit, letter in _CATEGORIES[CATEGORIES[category_index(name)]].items():
         sides = ("Right",) if unit.endswith("R") else ("Left", "Right")
         for action, share in ACTION_UNITS[int(unit.rstrip("R"))].items():
             for name in [action[:-1] + side for side in sides] if action.endswith("*") else [action]:

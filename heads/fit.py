@@ -1,24 +1,29 @@
 """fit_photos: one person in one or more photos -> HeadFit.
 
-landmarks (MediaPipe) ──> Levenberg-Marquardt ──> photometric refinement ──> texture
+landmarks (MediaPipe) ──> Levenberg-Marquardt ──> photometric refinement ──> texture      method "optimise"
+landmarks ──> default regressor ─────────────────────────────────────────> texture      method "regress"
+landmarks ──> default regressor ──> Levenberg-Marquardt ──> fewer, coarser steps ──> texture      method "auto"
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..geometry.camera import Camera
 from ..geometry.code import HeadCode
 from ..geometry.errors import HeadlabError, NoFaceError
-from ..geometry.fitting.landmark_fit import LandmarkBasis, LandmarkFitConfig, fit_landmarks
+from ..geometry.fitting.landmark_fit import LandmarkBasis, LandmarkFit, LandmarkFitConfig, fit_landmarks
 from ..geometry.fitting.photometric import PhotometricConfig, PhotometricFit, refine_photometric
 from ..geometry.frame import Frame
 from ..geometry.landmarks import FaceLandmarks, LandmarkDetector
 from ..geometry.models.head_model import HeadModel
 from ..geometry.raster import Raster
+from ..geometry.regress.default_regressor import DefaultRegressor, load_default_regressor
 from ..geometry.texture.albedo_model import AlbedoModel
 from ..geometry.texture.complete import complete, merge, mirror_map, mirror_partners, without_strangers
 from ..geometry.texture.default_albedo import default_albedo
@@ -31,17 +36,30 @@ from .head_fit import HeadFit
 PHOTOMETRIC_REGIONS = {"face", "lips", "eyelids", "eyes"}
 #: Albedo expected of unseen skin where there is no albedo model, sRGB.
 _PLAIN_SKIN = (0.76, 0.58, 0.49)
+#: Half as many steps as by default, on a third of the pixels, and longer ones after a gentle start: the same error in
+#: less than half the time (`scripts/bench/auto.py`; it is this schedule that saves the time, not where it starts).
+QUICK_PIXELS = PhotometricConfig(
+    resolution=96,
+    steps=30,
+    resolve_every=10,
+    rate_shape=0.068,
+    rate_expression=0.0204,
+    rate_rotation=0.0068,
+    rate_translation=0.00255,
+    warmup=4,
+)
 
 
 @dataclass(frozen=True)
 class FitConfig:
     """How to fit."""
 
+    method: Literal["optimise", "regress", "auto"] = "optimise"  #: auto: the regressor's reading, then refined
     face: int = 0  #: which face of each photo, 0 the largest
     focal: float | int | None = None  #: focal length in pixels; None: from EXIF, or else fitted
     photometric: bool = True
     landmarks: LandmarkFitConfig = field(default_factory=LandmarkFitConfig)
-    pixels: PhotometricConfig = field(default_factory=PhotometricConfig)
+    pixels: PhotometricConfig | None = None  #: None: the method's, `QUICK_PIXELS` for "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,35 +147,28 @@ def fit_photos(
         raise HeadlabError(
             f"the focal length must be a positive number of pixels, not {config.focal:g}; or leave it out"
         )
+    if config.method != "optimise":
+        regressor_for(tools)
     stage = Stages(progress)
     with stage("landmarks"):
         found = [detect_face(frame, detector, config.face) for frame in frames]
-        chosen = torch.stack([face.points for face, _ in found])
-    with stage("geometry"):
-        sizes = [frame.size for frame in frames]
-        focal = [frame.focal if config.focal is None else config.focal for frame in frames]
-        geometry = fit_landmarks(tools.basis, chosen, sizes, focal=focal, config=config.landmarks)
-        # Fitting is in double precision; rendering is not.
-        codes = geometry.codes.to(dtype=torch.float32)
-        cameras = tuple(camera.to(dtype=torch.float32) for camera in geometry.cameras)
-    images = [frame.image for frame in frames]
-    pixels: PhotometricFit | None = None
-    if config.photometric and tools.albedo is not None:
-        with stage("photometric"):
-            pixels = refine_photometric(tools.model, tools.albedo, codes, cameras, images, chosen, config.pixels)
-            codes = pixels.codes
+    fitted = fit_geometry(tools, frames, torch.stack([face.points for face, _ in found]), config, stage)
+    codes, cameras, geometry, pixels = fitted.codes, fitted.cameras, fitted.landmarks, fitted.pixels
     albedo = None
     if tools.uv_raster is not None:
         with stage("texture"):
             albedo = build_texture(tools, codes, cameras, frames)
     report = fit_report(tools.model, tools.name, frames, found, config.face, codes, cameras, stage.seconds)
     for photo, frame in zip(report["photos"], frames, strict=True):
-        photo["focal_from"] = "option" if config.focal is not None else "EXIF" if frame.focal else "fitted"
-    report["landmark_solver"] = {
-        "iterations": geometry.report.iterations,
-        "model_evaluations": geometry.report.evaluations,
-        "converged": geometry.report.converged,
-    }
+        guess = "assumed" if config.method == "regress" else "fitted"
+        photo["focal_from"] = "option" if config.focal is not None else "EXIF" if frame.focal else guess
+    report["method"] = config.method
+    if config.method != "regress":
+        report["landmark_solver"] = {
+            "iterations": geometry.report.iterations,
+            "model_evaluations": geometry.report.evaluations,
+            "converged": geometry.report.converged,
+        }
     if tools.skipped:
         report["skipped"] = tools.skipped
     if pixels is not None:
@@ -166,6 +177,69 @@ def fit_photos(
             "colour_error_after": round(pixels.error_after, 4),
         }
     return HeadFit(tools.name, codes, cameras, albedo, source_names(frames), report)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """What `fit_geometry` found, and by which steps."""
+
+    codes: HeadCode  #: leading axis over photos
+    cameras: tuple[Camera, ...]
+    landmarks: LandmarkFit  #: method "regress": the network's reading
+    pixels: PhotometricFit | None
+
+
+def fit_geometry(
+    tools: FitTools,
+    frames: Sequence[Frame],
+    points: Float[Tensor, "photos 478 2"],
+    config: FitConfig,
+    stage: Stages | None = None,
+) -> Fitted:
+    """The part of `fit_photos` between the detector and the texture.
+
+    Args:
+        tools: prepared head model.
+        frames: the photos.
+        points: one person's face in each, pixels.
+        config: see `FitConfig`; `face` is not used.
+        stage: announces and times "network", "geometry" and "photometric".
+    """
+    stage = stage or Stages(lambda name: None)
+    images = [frame.image for frame in frames]
+    focal = [frame.focal if config.focal is None else config.focal for frame in frames]
+    geometry: LandmarkFit | None = None
+    if config.method != "optimise":
+        with stage("network"):
+            geometry = regressor_for(tools).first_fit(images, points, focal)
+    if config.method != "regress":
+        with stage("geometry"):
+            sizes = [frame.size for frame in frames]
+            geometry = fit_landmarks(tools.basis, points, sizes, focal=focal, init=geometry, config=config.landmarks)
+    assert geometry is not None
+    # Fitting is in double precision; rendering is not.
+    codes = geometry.codes.to(dtype=torch.float32)
+    cameras = tuple(camera.to(dtype=torch.float32) for camera in geometry.cameras)
+    pixels: PhotometricFit | None = None
+    if config.photometric and config.method != "regress" and tools.albedo is not None:
+        settings = config.pixels or (QUICK_PIXELS if config.method == "auto" else PhotometricConfig())
+        with stage("photometric"):
+            pixels = refine_photometric(tools.model, tools.albedo, codes, cameras, images, points, settings)
+    return Fitted(codes if pixels is None else pixels.codes, cameras, geometry, pixels)
+
+
+def regressor_for(tools: FitTools) -> DefaultRegressor:
+    """The network that reads this model's codes.
+
+    Raises:
+        HeadlabError: there is none.
+    """
+    if tools.name != "default":
+        raise HeadlabError(
+            f"the bundled network reads the default head, not {tools.name}; "
+            "use --method optimise, or deca or emoca for FLAME"
+        )
+    return load_default_regressor()
 
 
 def build_texture(

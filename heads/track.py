@@ -24,9 +24,11 @@ from ..geometry.fitting.landmark_fit import LandmarkFit, LandmarkFitConfig, fit_
 from ..geometry.fitting.photometric import PhotometricConfig, refine_photometric
 from ..geometry.frame import Frame
 from ..geometry.landmarks import FaceLandmarks
+from ..geometry.regress.identity_net import load_identity_embedder
 from .fit import FitTools, build_texture
 from .head_fit import HeadFit
 from .track_follow import FaceFollower, FollowConfig, VideoDetector
+from .track_people import FaceEmbedder
 from .track_solve import (
     SmoothConfig,
     fill_codes,
@@ -90,13 +92,22 @@ def follow_video(
     config: FollowConfig | None = None,
     progress: TrackProgress = lambda stage, done: None,
     warn: Callable[[str], None] = lambda message: None,
+    embedder: FaceEmbedder | None = None,
 ) -> Followed:
     """Find the person's landmarks in every frame; decoding runs ahead in a thread.
+
+    Args:
+        source: the video.
+        detector: landmark network with `follow` and `glance`.
+        config: see `FollowConfig`.
+        progress: called as work goes on.
+        warn: called with one line about what was odd.
+        embedder: tells persons apart where they meet; the one that comes with the package where None.
 
     Raises:
         NoFaceError: no frame shows a face.
     """
-    follower = FaceFollower(detector, config)
+    follower = FaceFollower(detector, config, embedder or load_identity_embedder())
     names: list[str] = []
     times: list[float] = []
     faces: list[FaceLandmarks | None] = []

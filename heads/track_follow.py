@@ -2,29 +2,19 @@
 
     follow where the face was ──lost?──> glance at the whole frame ──a face?──> detect, and choose by look and place
 
-Persons are told apart by how their faces look: a small picture of the upright face, brightness and contrast taken out.
-Between neighbouring frames it hardly changes (distance 0.02); other persons are 0.45 to 1.3 away. What was seen of the
-followed person and of others in the video is kept, so that after two faces have crossed the right one goes on.
+Persons are told apart by place, look and identity (`track_people`). What was seen of the followed person and of others
+in the video is kept, so that after two faces have crossed the right one goes on.
 """
 
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from ..geometry.landmarks import FaceLandmarks
-from ..geometry.landmarks.crops import cut, upright
 from ..geometry.landmarks.search import overlap
-
-#: Side of a look, pixels, and of its window over the face's size.
-_PIXELS, _GROW = 20, 1.25
-#: Most looks kept of a person.
-_GALLERY = 24
-
-Look = Float[np.ndarray, "pixels pixels 3"]
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+from .track_people import FaceEmbedder, Likeness, People, Pixels
 
 
 @runtime_checkable
@@ -47,6 +37,8 @@ class FollowConfig:
     growth: float = 1.35  #: largest change of size between frames
     change: float = 0.35  #: look distance to what is known of the person, beyond which it may be another one
     same: float = 0.45  #: likewise, below which a face that turns up is the one that was lost
+    alike: float = 0.6  #: cosine of identities above which a face is the same one even where its look has changed
+    unlike: float = 0.35  #: likewise, below which it is another one whatever its look
     patience: float = 1.0  #: seconds after which a lone face that turns up may look less alike: by 0.6
     others_every: int = 5  #: frames between looks for other persons
     search_every: int = 25  #: frames between thorough searches while there is no face
@@ -55,12 +47,14 @@ class FollowConfig:
 class FaceFollower:
     """Follows one person through a video. Frames must come in order."""
 
-    def __init__(self, detector: VideoDetector, config: FollowConfig | None = None) -> None:
+    def __init__(
+        self, detector: VideoDetector, config: FollowConfig | None = None, embedder: FaceEmbedder | None = None
+    ) -> None:
+        """Without an embedder persons are told apart by their looks alone."""
         self.config = config or FollowConfig()
         self.others_seen = 0  #: frames in which other faces were seen
         self._detector = detector
-        self._own: list[Look] = []
-        self._others: list[Look] = []
+        self._people = People(embedder)
         self._last: FaceLandmarks | None = None
         self._velocity = torch.zeros(2)  # pixels per second
         self._time = 0.0
@@ -90,7 +84,7 @@ class FaceFollower:
         self._last, self._time, self._since_search = face, time, 0
         if self._frames % self.config.others_every == 1:
             self._note_others(pixels, face)
-        self._remember(self._own, self._look(pixels, face), 0.08)
+        self._people.remember(pixels, face, own=True)
         return face
 
     def _followed(self, pixels: Pixels, last: FaceLandmarks, elapsed: float) -> FaceLandmarks | None:
@@ -104,8 +98,13 @@ class FaceFollower:
         grown = face.size / max(last.size, 1e-6)
         if moved > allowed or not 1 / self.config.growth < grown < self.config.growth:
             return None
-        own, other = self._distances(self._look(pixels, face))
-        return None if own > self.config.change or other < own else face
+        # Looks tell from frame to frame; identities where they are not sure.
+        likeness = self._people.compare(pixels, face, identity=False)
+        if likeness.own > 0.1 or likeness.other < 2 * likeness.own:
+            likeness = self._people.compare(pixels, face)
+        sure = likeness.same is not None and likeness.same > self.config.alike
+        limit = self.config.change + (0.1 if sure else 0.0)
+        return None if likeness.own > limit or likeness.taken_for_other else face
 
     def _found_again(self, pixels: Pixels, elapsed: float) -> FaceLandmarks | None:
         """The person among the faces of the whole frame, for want of a face to follow."""
@@ -117,21 +116,32 @@ class FaceFollower:
         faces = self._detector.detect(torch.from_numpy(pixels).permute(2, 0, 1).float() / 255)
         if not faces:
             return None
-        if not self._own:
+        if not self._people.known:
             chosen = faces[min(self.config.face, len(faces) - 1)]
             for face in faces:
                 if face is not chosen:
-                    self._remember(self._others, self._look(pixels, face), 0.08)
+                    self._people.remember(pixels, face, own=False)
             return chosen
         best, nearest = None, float("inf")
         for face in faces:
-            own, other = self._distances(self._look(pixels, face))
-            limit = self.config.same
-            if elapsed > self.config.patience and len(faces) == 1:
-                limit += 0.15
-            if own < min(limit, other) and self._reachable(face, elapsed) and own < nearest:
-                best, nearest = face, own
+            likeness = self._people.compare(pixels, face)
+            distance = self._distance(likeness, lone=elapsed > self.config.patience and len(faces) == 1)
+            if distance < nearest and self._reachable(face, elapsed):
+                best, nearest = face, distance
         return best
+
+    def _distance(self, likeness: Likeness, lone: bool) -> float:
+        """How unlike the person a face that turned up is; infinite where it is another one."""
+        limit = self.config.same + (0.15 if lone else 0.0)
+        if likeness.taken_for_other:
+            return float("inf")
+        if likeness.same is None:
+            return likeness.own if likeness.own < limit else float("inf")
+        if likeness.same > self.config.alike:
+            limit += 0.4
+        if likeness.own > limit or likeness.same < self.config.unlike:
+            return float("inf")
+        return likeness.own - likeness.same
 
     def _reachable(self, face: FaceLandmarks, elapsed: float) -> bool:
         """Whether the person can have come here: one face size and three per second, on top of its last speed."""
@@ -145,25 +155,5 @@ class FaceFollower:
         """Remember how the other faces of this frame look."""
         others = [face for face in self._detector.glance(pixels) if overlap(face.box, own.box) < 0.1]
         for face in others:
-            self._remember(self._others, self._look(pixels, face), 0.08)
+            self._people.remember(pixels, face, own=False)
         self.others_seen += bool(others)
-
-    def _look(self, pixels: Pixels, face: FaceLandmarks) -> Look:
-        mesh = torch.cat([face.points, face.depth[:, None]], 1).double().numpy()
-        look = cut(pixels, upright(mesh, _GROW), _PIXELS).astype(np.float64)
-        look -= look.mean((0, 1))
-        return look / max(float(np.linalg.norm(look)), 1e-9)
-
-    def _distances(self, look: Look) -> tuple[float, float]:
-        """To the person, and to the others: 1 - correlation with the most similar look known."""
-        own = min((1 - float((look * known).sum()) for known in self._own), default=float("inf"))
-        other = min((1 - float((look * known).sum()) for known in self._others), default=float("inf"))
-        return own, other
-
-    @staticmethod
-    def _remember(gallery: list[Look], look: Look, apart: float) -> None:
-        """Keep a look that is new; of too many, the oldest but the first goes."""
-        if all(1 - float((look * known).sum()) > apart for known in gallery):
-            gallery.append(look)
-            if len(gallery) > _GALLERY:
-                del gallery[1]

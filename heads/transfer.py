@@ -1,9 +1,10 @@
-"""Expression transfer on the mesh: the expression of A on the face of B, in B's own photo.
+"""Expression transfer: the expression of A on the face of B, in B's own photo.
 
-ψ of A (jaw, eyes, pose, light on request) ──> B's code, β and albedo held ──> `composite` into B's photo
+ψ of A (jaw, eyes, pose, light on request) ──> B's code, β and albedo held ──> `Canvas`: into B's photo, or another
+renderer (`transfer_renderer`)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import roma
@@ -17,7 +18,9 @@ from ..geometry.errors import HeadlabError
 from ..geometry.frame import Frame
 from ..geometry.models.head_model import HeadModel
 from .head_fit import HeadFit
-from .transfer_composite import CompositeConfig, composite
+from .transfer_composite import Canvas, CompositeConfig
+from .transfer_lids import meet_lids
+from .transfer_mouth import plain_mouth
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,12 @@ class Source:
     name: str
     expression: Float[Tensor, "expr"]
     head: PhotoHead | None = None
+    emotion: int = -1  #: AffectNet's class (`emotions.CATEGORIES`) where it was named; -1: none
+    feeling: tuple[float, float] | None = None  #: valence and arousal, where they were named
+
+
+#: Makes the edited photo of a source from the target's new code.
+Renderer = Callable[[Source, HeadCode], Float[Tensor, "3 height width"]]
 
 
 def transferred_code(
@@ -89,7 +98,7 @@ def transferred_code(
         low = torch.minimum(model.expression_bounds[:, 0], old.expression)
         high = torch.maximum(model.expression_bounds[:, 1], old.expression)
         expression = torch.minimum(torch.maximum(expression, low), high)
-    code = old.with_(expression=torch.where(kept, old.expression, expression))
+    code = meet_lids(model, old, old.with_(expression=torch.where(kept, old.expression, expression)))
     if taken is None:
         # The preset's jaw and neck are at rest.
         return code.with_(jaw=_between(old.jaw, torch.zeros_like(old.jaw), config.strength)) if config.jaw else code
@@ -110,25 +119,12 @@ def transferred_code(
     return code
 
 
-def transfer(
-    model: HeadModel, sources: Sequence[Source], target: PhotoHead, config: TransferConfig | None = None
-) -> tuple[list[Float[Tensor, "3 height width"]], HeadFit]:
-    """The target's photo with the expression of each source.
-
-    Args:
-        model: head model of the target's fit.
-        sources: expressions of the same model.
-        target: the photo to edit and its fit; `frame.landmarks`, where set, tell where the lips are.
-        config: what is taken.
-
-    Returns:
-        The edited photos at full resolution, and their heads as a fit (one code and camera for each).
+def prepare_canvas(model: HeadModel, target: PhotoHead, config: TransferConfig) -> Canvas:
+    """The target's photo and head, ready for other codes.
 
     Raises:
-        HeadlabError: a source belongs to another head model, or lacks what is asked for (`transferred_code`); the
-            model has no texture or regions; the photo is not the one that was fitted.
+        HeadlabError: the model has no texture or regions; the photo is not the one that was fitted.
     """
-    config = config or TransferConfig()
     albedo = target.fit.albedo
     if albedo is None or model.uvs is None or not {"face", "lips", "eyelids", "eyes"} <= set(model.regions):
         raise HeadlabError(
@@ -141,25 +137,51 @@ def transfer(
             f"to a photo of {width} x {height}; give that photo"
         )
     found = target.frame.landmarks
+    points = None if found is None else found.points
+    albedo = plain_mouth(model, albedo)
+    return Canvas(model, target.frame.image, target.camera, target.code, albedo, points, config.composite)
+
+
+def check_models(name: str, source: HeadFit, target: PhotoHead) -> None:
+    """Raises HeadlabError where a source was fitted with another head model than the target."""
+    if source.model != target.fit.model:
+        raise HeadlabError(
+            f"{name} was fitted with the model {source.model}, the target with {target.fit.model}; "
+            "fit both with one model"
+        )
+
+
+def transfer(
+    model: HeadModel,
+    sources: Sequence[Source],
+    target: PhotoHead,
+    config: TransferConfig | None = None,
+    renderer: Renderer | None = None,
+) -> tuple[list[Float[Tensor, "3 height width"]], HeadFit]:
+    """The target's photo with the expression of each source.
+
+    Args:
+        model: head model of the target's fit.
+        sources: expressions of the same model.
+        target: the photo to edit and its fit; `frame.landmarks`, where set, tell where the lips are.
+        config: what is taken.
+        renderer: makes the pictures; None: the mesh (`transfer_composite`).
+
+    Returns:
+        The edited photos at full resolution, and their heads as a fit (one code and camera for each).
+
+    Raises:
+        HeadlabError: a source belongs to another head model, or lacks what is asked for (`transferred_code`); the
+            model has no texture or regions; the photo is not the one that was fitted.
+    """
+    config = config or TransferConfig()
+    canvas = prepare_canvas(model, target, config)
     pictures, codes = [], []
     for source in sources:
-        if source.head is not None and source.head.fit.model != target.fit.model:
-            raise HeadlabError(
-                f"{source.name} was fitted with the model {source.head.fit.model}, the target with {target.fit.model}; "
-                "fit both with one model"
-            )
+        if source.head is not None:
+            check_models(source.name, source.head.fit, target)
         code = transferred_code(model, source, target, config)
-        picture = composite(
-            model,
-            target.frame.image,
-            target.camera,
-            target.code,
-            code,
-            albedo,
-            None if found is None else found.points,
-            config.composite,
-        )
-        pictures.append(picture)
+        pictures.append(canvas.picture(code) if renderer is None else renderer(source, code))
         codes.append(code)
     fields = {name: torch.stack([code.arrays()[name] for code in codes]) for name in codes[0].arrays()}
     heads = replace(

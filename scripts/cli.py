@@ -17,13 +17,17 @@ import tyro
 from ..geometry.errors import HeadlabError
 from .assets import Assets
 from .fit import Fit
+from .personalize import Personalize
 from .track import Track
+from .train import Train
 from .transfer import Transfer
 
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Track, tyro.conf.subcommand("track")]
     | Annotated[Transfer, tyro.conf.subcommand("transfer")]
+    | Annotated[Personalize, tyro.conf.subcommand("personalize")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Assets, tyro.conf.subcommand("assets")]
 )
 
@@ -35,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(
         tyro.conf.OmitSubcommandPrefixes[Command],  # type: ignore[arg-type]
         prog="headlab",
-        description="3D human heads from photos: fit, edit, show, export.",
+        description="3D human heads from photos: fit, edit, train, export.",
         args=[argument for argument in arguments if argument != "--debug"],
     )
     try:

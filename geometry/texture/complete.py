@@ -14,7 +14,6 @@ _MIRROR_TRUST = 0.5  # of a mirrored texel against a seen one
 #: Bounds on the spread of skin about its median: log brightness, log red / green, log green / blue.
 _SPREAD = ((0.12, 0.04, 0.04), (0.20, 0.07, 0.07))
 _NOT_SKIN = ("eyes", "lips", "teeth", "tongue", "mouth")
-_BEHIND_TEETH = ("tongue", "mouth")
 _STRANGE = 2.0  # deviations from which a texel is doubted; at half as many more it is not skin
 _FULL_TRUST = 0.25  # weight above which a seen texel is taken as it is
 
@@ -35,14 +34,8 @@ def without_strangers(
 
     There, and where the face is seen at a slant, hair, collars and background meet the head. The middle of the face
     tells what the skin looks like (as a ratio to the expected albedo); it is itself left alone, glasses and beards
-    being part of the likeness, and so is the scalp. Tongue and palate are never believed: what a photo shows there are
-    teeth, which the fitted mesh misses by a pixel or two.
+    being part of the likeness, and so is the scalp.
     """
-    behind = [model.regions[name] for name in _BEHIND_TEETH if name in model.regions]
-    if behind:
-        hidden = torch.stack(behind).any(0) & ~model.regions.get("lips", torch.zeros_like(behind[0]))
-        # Not a texel at their rims, either: it would be all that is known of the part, and colour it throughout.
-        seen = Unwrapped(seen.colour, seen.weight * (to_uv(uv_raster, model, hidden[:, None].float())[..., 0] <= 0))
     if not {"face", "scalp"} <= set(model.regions):
         return seen
     inner = torch.stack([model.regions[name] for name in _NOT_SKIN if name in model.regions]).any(0)

@@ -5,9 +5,12 @@
 Faces are compared unposed, in millimetres: mean distance of the vertices of face, lips and eyelids. Landmark errors
 are the 68 points' mean distance over the outer-eye distance of the picture. The spread of faces is the root mean
 square distance from their mean; identity stability is the spread of one person's faces (expression taken out) over
-that of different people's.
+that of different people's. Retrieval: every picture asks which of the people, each known by the mean face of the
+other pictures, it shows (rank 1); and whether two pictures show one person (equal error rate), by the distance of
+faces. With `--readouts` the curve from which the readout's steadiness was chosen is measured, too.
 """
 
+import copy
 import json
 import time
 from dataclasses import dataclass
@@ -19,6 +22,17 @@ import torch
 import tyro
 from jaxtyping import Float
 from torch import Tensor
+
+_IDENTITY = (
+    "face_mm",
+    "face_mm_aligned_with_scale",
+    "mean_face_mm_aligned_with_scale",
+    "spread_within_mm",
+    "spread_between_mm",
+    "identity_stability",
+    "rank1",
+    "equal_error_rate",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,8 @@ class Args:
     """Of each person."""
     seed: int = 1_000_003
     """Of the held-out people; training uses small numbers."""
+    readouts: Path | None = None
+    """Folder of the pictures of `recipes.default_readout`, for the curve."""
 
 
 def main(args: Args) -> dict[str, Any]:
@@ -43,7 +59,10 @@ def main(args: Args) -> dict[str, Any]:
 
     regressor = load_default_regressor(args.weights or WEIGHTS)
     result: dict[str, Any] = {"generator": generator_speed(), "regressor_images_per_second": speed(regressor)}
-    result["synthetic"] = held_out(regressor, args)
+    batches = held_out_people(regressor.model, args)
+    result["synthetic"] = held_out(regressor, batches)
+    if args.readouts is not None:
+        result["readouts"] = readouts(regressor, batches, args.readouts)
     if args.data is not None:
         result["photos"] = photos(regressor, args.data / "photos")
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -78,17 +97,37 @@ def speed(regressor, rounds: int = 20) -> float:
     return rounds / (time.process_time() - start)
 
 
-def held_out(regressor, args: Args) -> dict[str, float]:
-    """Errors on people never trained on."""
+def held_out_people(model, args: Args) -> list:
+    """Batches of people never trained on."""
     from ...datasets.synthetic import SyntheticConfig, SyntheticHeads
 
-    model = regressor.model
     config = SyntheticConfig(size=96, seed=args.seed, pictures_per_person=args.pictures, maps=False)
     heads = SyntheticHeads(model, config)
+    return [heads.batch(range(first, first + 32)) for first in range(0, args.people * args.pictures, 32)]
+
+
+def readouts(regressor, batches: list, pictures: Path) -> list[dict[str, float]]:
+    """Identity by readouts of other steadiness, all of the same features."""
+    from ...geometry.regress.default_regressor import DefaultRegressor
+    from ..recipes.default_readout import STEADINESSES, Moments, face_metric, folded, read_people
+
+    moments = Moments.of(*read_people(regressor.net, sorted(pictures.glob("synthetic-*.safetensors"))))
+    metric = face_metric(regressor.model)
+    rows = []
+    for steadiness in STEADINESSES:
+        net = copy.deepcopy(regressor.net)
+        net.load_state_dict(folded(net.state_dict(), *moments.readout(steadiness, metric)))
+        result = held_out(DefaultRegressor(net.eval(), regressor.model), batches)
+        rows.append({"steadiness": steadiness} | {name: result[name] for name in _IDENTITY})
+    return rows
+
+
+def held_out(regressor, batches: list) -> dict[str, float]:
+    """Errors on these pictures."""
+    model = regressor.model
     face = model.regions["face"] | model.regions["lips"] | model.regions["eyelids"]
     nme, turned, errors, aligned, mean_aligned, turns, psi, moves, no_moves, faces, person = ([] for _ in range(11))
-    for first in range(0, args.people * args.pictures, 32):
-        batch = heads.batch(range(first, first + 32))
+    for batch in batches:
         with torch.inference_mode():
             codes, camera = regressor.regress(batch.images.float() / 255)
             points = camera.project(model.landmarks3d(model.vertices(codes), "68"))
@@ -110,6 +149,7 @@ def held_out(regressor, args: Args) -> dict[str, float]:
         person.append(batch.person)
     error, yaw = torch.cat(nme), torch.cat(turned)
     within, between = spreads(torch.cat(faces), torch.cat(person))
+    rank1, equal_error = retrieval(torch.cat(faces), torch.cat(person))
     return {
         "pictures": len(error),
         "landmark_error": float(error.mean()),
@@ -124,6 +164,8 @@ def held_out(regressor, args: Args) -> dict[str, float]:
         "spread_within_mm": within,
         "spread_between_mm": between,
         "identity_stability": within / between,
+        "rank1": rank1,
+        "equal_error_rate": equal_error,
     }
 
 
@@ -160,6 +202,32 @@ def spreads(
     outer = (means - means.mean(0)).square().sum(-1).mean(-1).sum() / (len(names) - 1)
     between = outer - within * len(names) / len(faces)
     return float(within.sqrt()), float(between.clamp(min=0).sqrt())
+
+
+def retrieval(faces: Float[Tensor, "pictures verts 3"], person: Tensor) -> tuple[float, float]:
+    """Rank 1 and equal error rate of telling people apart by the distance of their faces.
+
+    Args:
+        faces: two or more of each person.
+        person: whose.
+    """
+    flat = faces.flatten(1)
+    names = person.unique()
+    own = person[:, None] == names
+    count = own.sum(0)
+    means = torch.stack([flat[person == name].mean(0) for name in names])
+    distance = torch.cdist(flat, means)
+    # A picture is not part of the mean that it is compared with: leaving it out moves its own person's mean away.
+    distance = torch.where(own, distance * count / (count - 1), distance)
+    rank1 = float((distance.argmin(1) == own.long().argmax(1)).float().mean())
+    first, second = torch.triu_indices(len(flat), len(flat), 1)
+    between_pictures = torch.cdist(flat, flat)[first, second]
+    same = person[first] == person[second]
+    order = between_pictures.argsort()
+    missed = 1 - same[order].cumsum(0) / same.sum()
+    taken = (~same[order]).cumsum(0) / (~same).sum()
+    where = int((missed - taken).abs().argmin())
+    return rank1, float((missed[where] + taken[where]) / 2)
 
 
 def _similar(got: Float[Tensor, "batch verts 3"], want: Float[Tensor, "batch verts 3"]) -> Float[Tensor, "batch"]:

@@ -47,7 +47,7 @@ def main(args: Args) -> dict[str, Any]:
     from ...heads.emotions import category, expression_of
     from ...heads.fit import FitConfig
     from ...heads.transfer import Source, transfer
-    from ...heads.transfer_source import Workshop, read_head
+    from ...heads.transfer_source import EXPRESSIVE, Workshop, read_head
     from ..transfer import strip
 
     session = onnxruntime.InferenceSession(str(args.data / "models/identity_mobileface_v2.onnx"))
@@ -61,7 +61,7 @@ def main(args: Args) -> dict[str, Any]:
         open_detector() as detector,
         open_detector("tasks", task_file=args.data / "face_landmarker.task") as judge,
     ):
-        workshop = Workshop("default", detector, FitConfig())
+        workshop = Workshop("default", detector, FitConfig(landmarks=EXPRESSIVE))
         model = workshop.model
         heads = {name: read_head(args.data / "photos" / name, workshop) for name in args.only}
         before = {name: nearest_face(judge, head.frame.image, head) for name, head in heads.items()}

@@ -9,6 +9,7 @@ from skimage.data import coffee
 from synthetic import tiny_head
 
 from headlab.geometry.errors import HeadlabError, NoFaceError
+from headlab.geometry.fitting.photometric import colour_error
 from headlab.geometry.frame import Frame
 from headlab.geometry.landmarks import IBUG68
 from headlab.heads.fit import FitConfig, FitTools, detect_face, fit_photos
@@ -60,6 +61,41 @@ def test_stages_are_announced_and_pixels_may_be_left_out(fit_tools: FitTools, de
     fit = fit_photos(fit_tools, [frame], detector, FitConfig(photometric=False), stages.append)
     assert stages == ["landmarks", "geometry", "texture"]
     assert fit.codes.light is None and "photometric" not in fit.report
+
+
+def test_the_network_alone_reads_a_photo(fit_tools: FitTools, detector, frame: Frame) -> None:
+    stages: list[str] = []
+    fit = fit_photos(fit_tools, [frame, frame], detector, FitConfig(method="regress"), stages.append)
+    assert stages == ["landmarks", "network", "texture"]
+    assert fit.report["method"] == "regress" and "landmark_solver" not in fit.report
+    assert fit.report["photos"][0]["focal_from"] == "assumed"
+    assert nme(fit, fit_tools, 0, detector.detect(frame.image)[0].points) < 0.1
+    assert fit.codes.light is not None and fit.codes.albedo is not None
+    assert torch.equal(fit.codes.shape[0], fit.codes.shape[1])
+    assert torch.equal(fit.codes.albedo[0], fit.codes.albedo[1])
+    assert fit.albedo is not None and bool(fit.albedo.isfinite().all())
+
+
+def test_auto_refines_the_networks_reading_as_well_as_plain_fitting(
+    fit_tools: FitTools, detector, frame: Frame, fitted: HeadFit
+) -> None:
+    stages: list[str] = []
+    fit = fit_photos(fit_tools, [frame], detector, FitConfig(method="auto"), stages.append)
+    assert stages == ["landmarks", "network", "geometry", "photometric", "texture"]
+    points = detector.detect(frame.image)[0].points
+    assert nme(fit, fit_tools, 0, points) < nme(fitted, fit_tools, 0, points) + 0.002
+    errors = []
+    for one in (fit, fitted):
+        codes, cameras = one.codes, one.cameras
+        errors.append(colour_error(fit_tools.model, fit_tools.albedo, codes, cameras, [frame.image], points[None]))
+    assert errors[0] < 1.01 * errors[1]
+
+
+@pytest.mark.parametrize("method", ["auto", "regress"])
+def test_the_network_is_not_used_for_other_models(detector, frame: Frame, method) -> None:
+    tools = FitTools.build("egg", tiny_head(12).to(dtype=torch.float32))
+    with pytest.raises(HeadlabError, match="reads the default head, not egg; use --method optimise"):
+        fit_photos(tools, [frame], detector, FitConfig(method=method))
 
 
 def test_the_focal_length_is_the_users_then_the_files(fit_tools: FitTools, detector, frame: Frame) -> None:

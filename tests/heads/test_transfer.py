@@ -17,14 +17,16 @@ from headlab.geometry.code import HeadCode
 from headlab.geometry.errors import HeadlabError
 from headlab.geometry.frame import Frame
 from headlab.geometry.landmarks import FaceLandmarks
+from headlab.geometry.landmarks.mesh478 import LEFT_EYE, RIGHT_EYE
 from headlab.geometry.models.head_model import HeadModel
 from headlab.geometry.texture.default_albedo import default_albedo
 from headlab.heads.emotions import category, expression_of
 from headlab.heads.fit import FitConfig
 from headlab.heads.head_fit import HeadFit
 from headlab.heads.transfer import PhotoHead, Source, TransferConfig, transfer, transferred_code
-from headlab.heads.transfer_composite import composite
+from headlab.heads.transfer_composite import CompositeConfig, composite
 from headlab.heads.transfer_field import extend_field
+from headlab.heads.transfer_lids import meet_lids
 from headlab.heads.transfer_source import Workshop, read_head, read_sliders, read_source
 
 SIZE = (280, 280)
@@ -82,6 +84,8 @@ def test_field_falls_off_exponentially() -> None:
     expected = torch.exp(-torch.arange(240) / 20.0).expand(24, 240)
     torch.testing.assert_close(field[0], expected, atol=0.08, rtol=0)
     assert (extend_field(torch.ones(1, 24, 240), known & False, 20.0) == 0).all()
+    unknown = torch.where(known, torch.ones(1, 24, 240), torch.nan)
+    assert torch.equal(extend_field(unknown, known, 20.0), field)
 
 
 def test_field_without_reach_is_harmonic() -> None:
@@ -125,7 +129,9 @@ def test_the_composite_is_what_a_camera_would_have_seen(default_head: HeadModel,
 
 
 def test_an_opened_mouth_shows_the_model_and_a_blink_hides_the_eyes(default_head: HeadModel, scene: PhotoHead) -> None:
-    for actions, part in (({"jawOpen": 0.7}, "mouth"), ({"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}, "eyelids")):
+    blink = {"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0}
+    # The mouth is dimmer than the render, whose light reaches everywhere.
+    for actions, part, share in (({"jawOpen": 0.7}, "mouth", 0.95), (blink, "eyelids", 0.8)):
         new = _code(default_head, **actions)
         out = composite(default_head, scene.frame.image, scene.camera, scene.code, new, scene.fit.albedo)
         middle = scene.camera.project(default_head.vertices(new)[default_head.regions[part]])
@@ -133,7 +139,43 @@ def test_an_opened_mouth_shows_the_model_and_a_blink_hides_the_eyes(default_head
         expected = Conditions.of(default_head, new, scene.camera, scene.fit.albedo).shaded.clamp(0, 1)
         window = (..., slice(low[1], high[1]), slice(low[0], high[0]))
         before, after = ((x - expected)[window].abs().mean() for x in (scene.frame.image, out))
-        assert after < 0.8 * before  # the mouth is dimmer than the render, whose light reaches everywhere
+        assert after < share * before
+
+
+def test_lids_meet_and_go_no_further(default_head: HeadModel) -> None:
+    """On eyes half as high as the mean's a whole blink is more than it takes."""
+    names = default_head.expression_names
+    lids = [names.index(f"eyeBlink{side}") for side in ("Left", "Right")]
+    whole = _code(default_head, eyeBlinkLeft=1.0, eyeBlinkRight=1.0)
+    narrow = _code(default_head, eyeBlinkLeft=1.0, eyeBlinkRight=1.0, eyeSquintLeft=1.0, eyeSquintRight=1.0)
+    old = _code(default_head)
+    assert torch.allclose(meet_lids(default_head, old, whole).expression, whole.expression, atol=1e-5)
+    assert torch.equal(meet_lids(default_head, old, old).expression, old.expression)
+    held = meet_lids(default_head, old, narrow)
+    assert (held.expression[lids] < 0.97).all() and (held.expression[lids] > 0.3).all()
+    for ring, lid in zip((LEFT_EYE, RIGHT_EYE), lids, strict=True):
+        gaps = []
+        for code in (whole, held, narrow):
+            points = default_head.landmarks3d(default_head.vertices(code), "478")
+            gaps.append(float((points[list(ring[3:6]), 1] - points[[ring[-k] for k in (3, 4, 5)], 1]).mean()))
+        assert abs(gaps[1] - gaps[0]) < 2e-4 < gaps[2] - gaps[0], lid
+    # A photo that shows them so keeps them so.
+    assert torch.equal(meet_lids(default_head, narrow, narrow).expression, narrow.expression)
+
+
+def test_drawn_skin_has_no_streaks(default_head: HeadModel, scene: PhotoHead) -> None:
+    """Freckles of the fold above the eye are not drawn down the lid: along it the picture is as smooth as across."""
+    new = _code(default_head, eyeBlinkLeft=1.0, eyeBlinkRight=1.0)
+    calm = CompositeConfig()
+    rough = replace(calm, drawn=(0.02, 0.01))
+    steps = []
+    for config in (calm, rough):
+        out = composite(default_head, scene.frame.image, scene.camera, scene.code, new, scene.fit.albedo, None, config)
+        points = scene.camera.project(default_head.landmarks3d(default_head.vertices(new), "478"))
+        low, high = points[list(RIGHT_EYE)].amin(0).int().tolist(), points[list(RIGHT_EYE)].amax(0).int().tolist()
+        lid = out.mean(0)[low[1] - 4 : low[1] + 1, low[0] + 3 : high[0] - 3]
+        steps.append(float(lid.diff(n=2, dim=1).abs().mean()))
+    assert steps[0] < 0.8 * steps[1]
 
 
 def test_what_is_taken(default_head: HeadModel, scene: PhotoHead) -> None:

@@ -120,6 +120,18 @@ def test_a_photo_becomes_exactly_the_promised_files(run: Run, photo: Path, tmp_p
     assert "map_Kd albedo.png" in (out / "head.mtl").read_text()
 
 
+def test_a_photo_is_fitted_by_the_bundled_network(run: Run, photo: Path, tmp_path: Path) -> None:
+    assert run("fit", photo, "-o", tmp_path / "read", "--method", "regress").code == 0
+    assert {path.name for path in (tmp_path / "read").iterdir()} == FILES
+    report = json.loads((tmp_path / "read" / "report.json").read_text())
+    assert report["method"] == "regress" and report["landmark_nme"] < 0.1
+    assert {"network", "texture"} <= set(report["seconds"]) and "geometry" not in report["seconds"]
+
+    assert run("fit", photo, "-o", tmp_path / "auto", "--method", "auto").code == 0
+    report = json.loads((tmp_path / "auto" / "report.json").read_text())
+    assert report["method"] == "auto" and report["landmark_nme"] < 0.02
+
+
 def test_an_existing_folder_is_kept_unless_told_otherwise(run: Run, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "report.json").write_text("old")
