@@ -161,4 +161,4 @@ def test_text_becomes_tokens_or_the_missing_clip_is_named(tmp_path):
     CLIPTextModel(sizes).save_pretrained(tmp_path / "text_encoder")
     tokens = text_tokens(tmp_path, ["a face", "b", "a longer text than fits"])
     assert tokens.shape == (3, 9, 16) and not torch.equal(tokens[0], tokens[1])
-    assert torch.equal(text_tokens(tmp_path, ["b"])[0], tokens[1])
+    torch.testing.assert_close(text_tokens(tmp_path, ["b"])[0], tokens[1])

@@ -87,7 +87,7 @@ def test_the_band_misses_no_cell(resolution: tuple[int, int, int]) -> None:
     band, dense = narrow_band(ball_and_ring, ball_and_ring, grid), dense_band(ball_and_ring, grid)
     assert as_set(band.cells) == as_set(dense.cells)
     order = [torch.argsort((b.cells * torch.tensor([1 << 20, 1 << 10, 1])).sum(1)) for b in (band, dense)]
-    assert torch.equal(band.values[order[0]], dense.values[order[1]])
+    torch.testing.assert_close(band.values[order[0]], dense.values[order[1]], rtol=0, atol=1e-6)
     if resolution[0] > 100:
         assert sum(band.evaluated.values()) < dense.evaluated["exact"] / 2
     assert mesh_of(band, grid).body_count == (1 if resolution[0] == 40 else 2)  # there the ball lies between vertices
