@@ -14,22 +14,22 @@ def foreign_kind(path: Path) -> str | None:
         if (path / "model_index.json").is_file() or (path / "unet" / "config.json").is_file():
             return _STABLE
         if (path / "adapter_config.json").is_file():
-            return "a LoRA adapter of peft; load its base model first, then denoiser.load_lora(FOLDER)"
+            return "a LoRA adapter of peft; load its base model first, then load_lora(denoiser.unet, FOLDER)"
         config = path / "config.json"
         text = config.read_text("utf-8", "replace") if config.is_file() else ""
         if '"_class_name"' in text:
             name = text.split('"_class_name"')[1].split('"')[1]
-            return f"a diffusers {name}; load an AutoencoderKL with load_autoencoder, a UNet with load_unet"
+            return f"a diffusers {name}; load an AutoencoderKL with load_autoencoder, a UNet with its whole pipeline"
         return None
     if not path.is_file():
         return None
     if path.suffix == ".safetensors":
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         try:
             with safe_open(path, "pt") as file:
                 return _of_keys(list(file.keys()))
-        except Exception:
+        except (SafetensorError, OSError):  # damaged: whoever asked says so
             return None
     if path.suffix in (".pt", ".pth", ".ckpt", ".bin"):
         from ..geometry.errors import HeadlabError

@@ -28,6 +28,7 @@ from ...geometry.regress.default_crop import CROP
 from ...geometry.regress.default_decode import numbers_of_heads
 from ...geometry.regress.default_net import SHAPES, DefaultNet, HeadNumbers
 from ...geometry.regress.default_regressor import probe_head
+from .averaging import cosine_rate, follow
 from .checkpoint import save_checkpoint as save_checkpoint
 from .default_losses import HeadLosses, LossWeights
 from .default_readout import fold_readout
@@ -149,7 +150,7 @@ def _train(args: Args, model) -> None:
     step = count = done = 0
     while done < 1:
         done = max(step / args.steps, (time.monotonic() - start) / 60 / args.minutes)
-        rate = args.rate * min(1, (step + 1) / 300) * (0.505 + 0.495 * math.cos(math.pi * min(done, 1)))
+        rate = cosine_rate(args.rate, step, done, warmup=300)
         for group in optimizer.param_groups:
             group["lr"] = rate
         if step % 50 == 0:
@@ -165,13 +166,7 @@ def _train(args: Args, model) -> None:
         torch.nn.utils.clip_grad_norm_(net.parameters(), 20.0)
         optimizer.step()
         step += 1
-        keep = min(0.998, step / (step + 20))
-        with torch.no_grad():
-            for name, value in net.state_dict().items():
-                if value.is_floating_point():
-                    average[name].lerp_(value, 1 - keep)
-                else:
-                    average[name].copy_(value)
+        follow(average, net, step)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if step % args.every == 0 or done >= 1:

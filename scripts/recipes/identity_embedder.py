@@ -24,6 +24,7 @@ from torch.nn.functional import cross_entropy, interpolate
 from ...datasets.synthetic import read_shard
 from ...geometry.regress.default_crop import CROP
 from ...geometry.regress.identity_net import IdentityNet
+from .averaging import cosine_rate, follow
 from .default_regressor import save_checkpoint
 
 
@@ -67,7 +68,7 @@ def main(args: Args) -> None:
     start, step, done, total = time.monotonic(), 0, 0.0, 0.0
     while done < 1:
         done = max(step / args.steps, (time.monotonic() - start) / 60 / args.minutes)
-        rate = args.rate * min(1, (step + 1) / 200) * (0.505 + 0.495 * math.cos(math.pi * min(done, 1)))
+        rate = cosine_rate(args.rate, step, done, warmup=200)
         for group in optimizer.param_groups:
             group["lr"] = rate
         first = 2 * torch.randint(len(images) // 2, (args.pairs,))
@@ -80,13 +81,7 @@ def main(args: Args) -> None:
         optimizer.step()
         step += 1
         total += float(loss.detach())
-        keep = min(0.998, step / (step + 20))
-        with torch.no_grad():
-            for name, value in net.state_dict().items():
-                if value.is_floating_point():
-                    average[name].lerp_(value, 1 - keep)
-                else:
-                    average[name].copy_(value)
+        follow(average, net, step)
         if step % args.every == 0 or done >= 1:
             probe = IdentityNet().to(args.device)
             probe.load_state_dict(average)

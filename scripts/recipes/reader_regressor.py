@@ -30,6 +30,7 @@ from ...geometry.models.default import load_default_head
 from ...geometry.models.head_model import HeadModel
 from ...geometry.regress.default_crop import CROP
 from ...geometry.regress.default_net import SHAPES
+from .averaging import cosine_rate, follow
 from .default_regressor import Pictures, save_checkpoint
 from .identity_embedder import vary
 
@@ -128,7 +129,7 @@ def main(args: Args) -> None:
     while done < 1:
         done = max(step / args.steps, (time.monotonic() - start) / 60 / args.minutes)
         for group in optimizer.param_groups:
-            group["lr"] = args.rate * min(1, (step + 1) / 200) * (0.505 + 0.495 * math.cos(math.pi * min(done, 1)))
+            group["lr"] = cosine_rate(args.rate, step, done, warmup=200)
         images, want, landmarks = pictures.draw(args.pairs, args.device)
         with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.half):
             shape, expression, points = net(vary(images, mirror=False).contiguous(memory_format=torch.channels_last))
@@ -147,13 +148,7 @@ def main(args: Args) -> None:
         torch.nn.utils.clip_grad_norm_(net.parameters(), 20.0)
         optimizer.step()
         step += 1
-        keep = min(0.998, step / (step + 20))
-        with torch.no_grad():
-            for name, value in net.state_dict().items():
-                if value.is_floating_point():
-                    average[name].lerp_(value, 1 - keep)
-                else:
-                    average[name].copy_(value)
+        follow(average, net, step)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         if step % args.every == 0 or done >= 1:
