@@ -152,7 +152,28 @@ def fit_photos(
     stage = Stages(progress)
     with stage("landmarks"):
         found = [detect_face(frame, detector, config.face) for frame in frames]
-    fitted = fit_geometry(tools, frames, torch.stack([face.points for face, _ in found]), config, stage)
+    return fit_found(tools, frames, found, config, stage)
+
+
+def fit_found(
+    tools: FitTools,
+    frames: Sequence[Frame],
+    found: Sequence[tuple[FaceLandmarks, list[FaceLandmarks]]],
+    config: FitConfig,
+    stage: Stages,
+    read: LandmarkFit | None = None,
+) -> HeadFit:
+    """The part of `fit_photos` after the detector.
+
+    Args:
+        tools: prepared head model.
+        frames: the photos.
+        found: what `detect_face` found in each.
+        config: see `FitConfig`.
+        stage: announces and times the stages.
+        read: what the network reads in the photos, where it has been asked already.
+    """
+    fitted = fit_geometry(tools, frames, torch.stack([face.points for face, _ in found]), config, stage, read)
     codes, cameras, geometry, pixels = fitted.codes, fitted.cameras, fitted.landmarks, fitted.pixels
     albedo = None
     if tools.uv_raster is not None:
@@ -195,6 +216,7 @@ def fit_geometry(
     points: Float[Tensor, "photos 478 2"],
     config: FitConfig,
     stage: Stages | None = None,
+    read: LandmarkFit | None = None,
 ) -> Fitted:
     """The part of `fit_photos` between the detector and the texture.
 
@@ -204,12 +226,13 @@ def fit_geometry(
         points: one person's face in each, pixels.
         config: see `FitConfig`; `face` is not used.
         stage: announces and times "network", "geometry" and "photometric".
+        read: what the network reads in the photos, where it has been asked already.
     """
     stage = stage or Stages(lambda name: None)
     images = [frame.image for frame in frames]
     focal = [frame.focal if config.focal is None else config.focal for frame in frames]
-    geometry: LandmarkFit | None = None
-    if config.method != "optimise":
+    geometry = read
+    if config.method != "optimise" and geometry is None:
         with stage("network"):
             geometry = regressor_for(tools).first_fit(images, points, focal)
     if config.method != "regress":

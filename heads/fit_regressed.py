@@ -9,8 +9,9 @@ from torch.nn.functional import pad
 from ..geometry.code import HeadCode
 from ..geometry.errors import HeadlabError
 from ..geometry.frame import Frame
-from ..geometry.landmarks import LandmarkDetector
+from ..geometry.landmarks import FaceLandmarks, LandmarkDetector
 from ..geometry.regress import Deca, head_from_photo, load_deca, load_emoca
+from ..geometry.regress.photo import PhotoHead
 from .assets import asset_path
 from .fit import FitConfig, FitTools, build_texture, detect_face
 from .fit_report import Progress, Stages, fit_report, source_names
@@ -63,6 +64,29 @@ def fit_regressed(
             head_from_photo(networks, frame.image, face.points, tools.model)
             for frame, (face, _) in zip(frames, found, strict=True)
         ]
+    return fit_read(tools, networks.name, heads, frames, found, config, stages)
+
+
+def fit_read(
+    tools: FitTools,
+    method: str,
+    heads: Sequence[PhotoHead],
+    frames: Sequence[Frame],
+    found: Sequence[tuple[FaceLandmarks, list[FaceLandmarks]]],
+    config: FitConfig,
+    stages: Stages,
+) -> HeadFit:
+    """The part of `fit_regressed` after the networks.
+
+    Args:
+        tools: a prepared FLAME model.
+        method: name of the networks.
+        heads: what they read, one per photo of the same person.
+        frames: the photos.
+        found: what `detect_face` found in each.
+        config: only `face` is used.
+        stages: announces and times the texture.
+    """
     codes = [_padded(head.code, tools.model.shapes, tools.model.expressions) for head in heads]
     stacked = {name: torch.stack([code.arrays()[name] for code in codes]) for name in codes[0].arrays()}
     stacked["shape"] = stacked["shape"].mean(0, keepdim=True).expand_as(stacked["shape"]).clone()
@@ -74,7 +98,7 @@ def fit_regressed(
         with stages("texture"):
             albedo = build_texture(tools, replace(codes_of_all, light=light), cameras, frames)
     report = fit_report(tools.model, tools.name, frames, found, config.face, codes_of_all, cameras, stages.seconds)
-    report["method"] = networks.name
+    report["method"] = method
     return HeadFit(tools.name, replace(codes_of_all, light=light), cameras, albedo, source_names(frames), report)
 
 

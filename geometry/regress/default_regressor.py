@@ -78,16 +78,49 @@ class DefaultRegressor:
         Raises:
             HeadlabError: the landmarks cannot be used.
         """
-        if not bool(torch.isfinite(landmarks).all()):
-            raise HeadlabError("some landmarks are not finite numbers; leave out photos in which no face was found")
-        if focal is not None and not 0 < focal < math.inf:
-            raise HeadlabError(f"a focal length must be a positive number of pixels, not {focal}; use None if unknown")
-        height, width = image.shape[-2:]
-        focal = float(focal) if focal else LandmarkPriors().field_of_view * max(height, width)
-        square = UprightSquare.from_landmarks(landmarks.to(image)[None])
+        return self.regress_photos([image], [landmarks], [focal])[0]
+
+    def regress_photos(
+        self,
+        images: Sequence[Float[Tensor, "3 _ _"]],
+        landmarks: Sequence[Float[Tensor, "points 2"]],
+        focals: Sequence[float | int | None],
+        batch: int | None = None,
+    ) -> list[tuple[HeadCode, Camera]]:
+        """`regress_photo` of many photos, which the network sees together.
+
+        Args:
+            images: sRGB, 0..1, of any sizes.
+            landmarks: of one face in each, pixels.
+            focals: focal lengths in pixels; None where unknown.
+            batch: show the network exactly so many crops at a time, blank ones where there are fewer. What it reads in
+                one is then the same to the last bit whatever comes with it. None: all at once.
+
+        Raises:
+            HeadlabError: the landmarks cannot be used.
+        """
+        known, squares = [], []
+        for image, points, focal in zip(images, landmarks, focals, strict=True):
+            if not bool(torch.isfinite(points).all()):
+                raise HeadlabError("some landmarks are not finite numbers; leave out photos in which no face was found")
+            if focal is not None and not 0 < focal < math.inf:
+                raise HeadlabError(
+                    f"a focal length must be a positive number of pixels, not {focal}; use None if unknown"
+                )
+            known.append(float(focal) if focal else LandmarkPriors().field_of_view * max(image.shape[-2:]))
+            squares.append(UprightSquare.from_landmarks(points.to(image)[None]))
+        heads = []
         with torch.no_grad():
-            numbers = self.numbers(square.cut(image[None]))
-            return self._in_photo(numbers, square, focal, (height, width))
+            crops = torch.cat([square.cut(image[None]) for square, image in zip(squares, images, strict=True)])
+            step = batch or len(crops)
+            for first in range(0, len(crops), step):
+                some = crops[first : first + step]
+                numbers = self.numbers(pad(some, (0, 0, 0, 0, 0, 0, 0, step - len(some))))
+                for i in range(first, first + len(some)):
+                    height, width = images[i].shape[-2:]
+                    one = numbers[i - first : i - first + 1]
+                    heads.append(self._in_photo(one, squares[i], known[i], (height, width)))
+        return heads
 
     def _in_photo(
         self, numbers: HeadNumbers, square: UprightSquare, focal: float, size: tuple[int, int]
@@ -110,15 +143,23 @@ class DefaultRegressor:
         images: Sequence[Float[Tensor, "3 _ _"]],
         landmarks: Float[Tensor, "photos 478 2"],
         focal: Sequence[float | None] | None = None,
+        heads: Sequence[tuple[HeadCode, Camera]] | None = None,
     ) -> LandmarkFit:
         """One person in one or more photos, as a start for `fit_landmarks(init=...)`.
 
         β and albedo are the means of what the photos tell.
+
+        Args:
+            images: sRGB, 0..1.
+            landmarks: of the person's face in each, pixels.
+            focal: focal lengths in pixels; None where unknown.
+            heads: what `regress_photos` gave for them, where it has been asked already.
         """
         if not images or len(images) != len(landmarks):
             raise HeadlabError(f"{len(images)} photos came with landmarks of {len(landmarks)}; give one set per photo")
         focals = [None] * len(images) if focal is None else focal
-        heads = [self.regress_photo(*args) for args in zip(images, landmarks, focals, strict=True)]
+        if heads is None:
+            heads = [self.regress_photo(*args) for args in zip(images, landmarks, focals, strict=True)]
         cameras = tuple(camera for _, camera in heads)
         names = heads[0][0].arrays()
         codes = HeadCode(**{name: torch.stack([getattr(code, name) for code, _ in heads]) for name in names})

@@ -1,11 +1,13 @@
 """From a photo to a head and a camera of the whole photo, by way of DECA's crop."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ..camera import Camera, WeakPerspective
 from ..code import HeadCode
@@ -56,20 +58,58 @@ def head_from_photo(
         HeadlabError: the face is too small, or the model is not FLAME.
         ValueError: another number of landmarks.
     """
+    return heads_from_photos(deca, [photo], [landmarks], model, distance=distance, order=order, detail=detail)[0]
+
+
+def heads_from_photos(
+    deca: Deca,
+    photos: Sequence[Float[Tensor, "3 _ _"]],
+    landmarks: Sequence[Float[Tensor, "points 2"]],
+    model: HeadModel,
+    *,
+    batch: int | None = None,
+    distance: float = DISTANCE,
+    order: Literal[1, 3] = 1,
+    detail: bool = True,
+) -> list[PhotoHead]:
+    """`head_from_photo` of many photos, which the networks see together.
+
+    Args:
+        deca: the networks.
+        photos: sRGB, 0..1, of any sizes.
+        landmarks: of one face in each.
+        model: FLAME with its landmark tables.
+        batch: show the networks exactly so many crops at a time, blank ones where there are fewer, so that what they
+            read in one does not depend on its company. None: all at once.
+        distance: see `head_from_photo`.
+        order: likewise.
+        detail: likewise.
+    """
     check_model(model)
-    if len(landmarks) not in (68, 478):
-        raise ValueError(f"68 or 478 landmarks expected, got {len(landmarks)}")
-    points = landmarks if len(landmarks) == 68 else landmarks[list(IBUG68)]
-    transform = FaceSquare.from_landmarks(points).transform()
-    crop = transform.crop(photo, order).to(next(deca.coarse.parameters()))
-    with torch.inference_mode():
-        codes = deca.encode(crop[None], detail=detail)
-    codes = codes.map(lambda value: value.to(model.template.device, model.template.dtype).clone())[0]
-    code = codes.head_code()
-    plane = float(flame_landmarks(model, code).landmarks3d[..., 2].mean())
-    height, width = photo.shape[-2:]
-    camera = photo_camera(codes.weak_perspective, transform, (height, width), distance=distance, plane=plane)
-    return PhotoHead(code, camera, codes, transform)
+    transforms, crops = [], []
+    for photo, marks in zip(photos, landmarks, strict=True):
+        if len(marks) not in (68, 478):
+            raise ValueError(f"68 or 478 landmarks expected, got {len(marks)}")
+        points = marks if len(marks) == 68 else marks[list(IBUG68)]
+        transforms.append(FaceSquare.from_landmarks(points).transform())
+        crops.append(transforms[-1].crop(photo, order).to(next(deca.coarse.parameters())))
+    heads = []
+    step = batch or len(crops)
+    for first in range(0, len(crops), step):
+        some = torch.stack(crops[first : first + step])
+        with torch.inference_mode():
+            read = deca.encode(pad(some, (0, 0, 0, 0, 0, 0, 0, step - len(some))), detail=detail)
+        read = read.map(lambda value: value.to(model.template.device, model.template.dtype).clone())
+        for i in range(first, first + len(some)):
+            codes = read[i - first]
+            code = codes.head_code()
+            plane = float(flame_landmarks(model, code).landmarks3d[..., 2].mean())
+            height, width = photos[i].shape[-2:]
+            camera = photo_camera(
+                codes.weak_perspective, transforms[i], (height, width), distance=distance, plane=plane
+            )
+            heads.append(PhotoHead(code, camera, codes, transforms[i]))
+    return heads
 
 
 def photo_camera(
