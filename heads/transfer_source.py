@@ -167,7 +167,7 @@ def _label(path: Path) -> str:
     return path.absolute().parent.name if path.name == "head.npz" else path.stem
 
 
-def _candidates(fit: HeadFit, index: int, fitted: Path) -> list[Path]:
+def photo_candidates(fit: HeadFit, index: int, fitted: Path) -> list[Path]:
     listed = fit.report.get("photos", [])
     recorded = [Path(str(listed[index].get("source")))] if index < len(listed) else []
     name = fit.sources[index]
@@ -176,7 +176,7 @@ def _candidates(fit: HeadFit, index: int, fitted: Path) -> list[Path]:
 
 def _photo_of(fit: HeadFit, index: int, fitted: Path) -> Path:
     """The photo a head was fitted to: beside the fit, where it was then, or one folder up."""
-    for path in _candidates(fit, index, fitted):
+    for path in photo_candidates(fit, index, fitted):
         if path.is_file():
             return path
     raise HeadlabError(
@@ -188,7 +188,7 @@ def _frame_if_found(fit: HeadFit, fitted: Path) -> Frame:
     """The photo of a source, which is only shown; grey where it is gone."""
     import torch
 
-    for path in _candidates(fit, 0, fitted):
+    for path in photo_candidates(fit, 0, fitted):
         if path.is_file():
             frame = read_photo(path)
             if frame.size == fit.cameras[0].size:

@@ -14,10 +14,8 @@ from ..geometry.camera import Camera
 from ..geometry.code import HeadCode
 from ..geometry.models.head_model import HeadModel
 from ..geometry.raster import antialias, interpolate, rasterize, sample_texture, shade_sh, vertex_normals
-
-_CLAY = (0.72, 0.70, 0.68)
-#: A soft light from above and the left, and some from everywhere (spherical harmonics, grey).
-STUDIO_LIGHT = ((2.45,), (0.10,), (0.22,), (0.30,), (0.0,), (0.0,), (0.0,), (0.0,), (0.0,))
+from ..heads.view.lighting import STUDIO as STUDIO_LIGHT
+from .canvas import CLAY
 
 
 def render_head(
@@ -44,7 +42,7 @@ def render_head(
         uv = interpolate(raster, model.uvs[None], model.uv_faces)
         colour = colour * sample_texture(albedo[None], uv)[0]
     else:
-        colour = colour * vertices.new_tensor(_CLAY)
+        colour = colour * vertices.new_tensor(CLAY)
     covered = raster.mask[0, ..., None].to(colour.dtype)
     image = torch.cat([colour.clamp(0, 1) * covered, covered], -1)[None]
     return antialias(image, raster, points, model.faces)[0].permute(2, 0, 1)
