@@ -11,6 +11,7 @@ face: weighted more, their noise is fitted, and heads of known shape come out wo
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -63,6 +64,7 @@ def refine_photometric(
     images: list[Float[Tensor, "3 _ _"]],
     landmarks: Float[Tensor, "photos points 2"],
     config: PhotometricConfig | None = None,
+    hold: Callable[[HeadCode], Float[Tensor, ""]] | None = None,
 ) -> PhotometricFit:
     """Refine a landmark fit by the photos' pixels.
 
@@ -74,6 +76,7 @@ def refine_photometric(
         images: the photos, sRGB 0..1.
         landmarks: detected points of each photo, pixels.
         config: weights and step sizes.
+        hold: a further energy of the codes (leading axis over photos), such as the distance from measured depth.
     """
     config = config or PhotometricConfig()
     start = time.perf_counter()
@@ -126,6 +129,8 @@ def refine_photometric(
         loss = loss + config.expression_prior * ((expression - codes.expression) / spread).square().mean()
         for i, view in enumerate(views):
             loss = loss + _view_loss(model, faces, texture, current()[i], lights[i], view, config) / len(views)
+        if hold is not None:
+            loss = loss + hold(current())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -5,47 +5,20 @@ from pathlib import Path
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from trimesh.exchange.ply import export_ply
 
 from ...geometry.camera import Camera
 from ...geometry.errors import HeadlabError
 from ...geometry.files import write_bytes
-
-#: Neighbours whose depths differ by more than this are on either side of an edge, metres.
-_JUMP = 0.02
+from ...geometry.rgbd import cloud
+from ...geometry.rgbd.mesh import grid_faces as grid_faces
 
 
 def back_project(depth: Float[Tensor, "height width"], camera: Camera) -> Float[Tensor, "height width 3"]:
-    """World points of pixels, metres; meaningless where the depth is 0.
-
-    Args:
-        depth: metres along the camera's z.
-        camera: of the picture, without batch axes.
-    """
-    height, width = depth.shape
-    y, x = (torch.arange(n, dtype=depth.dtype, device=depth.device) + 0.5 for n in (height, width))
-    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
-    homogeneous = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1).flatten(0, 1)
-    seen = torch.linalg.solve(camera.K.to(depth), homogeneous.mT).mT * depth.flatten()[:, None]
-    return ((seen - camera.t.to(depth)) @ camera.R.to(depth)).unflatten(0, depth.shape)
-
-
-def grid_faces(depth: Float[Tensor, "height width"], jump: float = _JUMP) -> Int[Tensor, "faces 3"]:
-    """Triangles between neighbouring pixels that have a depth and lie on one surface; counter-clockwise from before.
-
-    Args:
-        depth: metres, 0 = none.
-        jump: largest difference of depth within a triangle, metres.
-    """
-    height, width = depth.shape
-    index = torch.arange(height * width).reshape(height, width)
-    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
-    triangles = torch.cat([torch.stack([a, c, b], -1).reshape(-1, 3), torch.stack([b, c, d], -1).reshape(-1, 3)])
-    corners = depth.flatten()[triangles]
-    kept = (corners > 0).all(1) & (corners.amax(1) - corners.amin(1) < jump)
-    return triangles[kept]
+    """World points of pixels in the depth's precision, metres; NaN where there is no depth (see `rgbd.cloud`)."""
+    return cloud.back_project(depth, camera).to(depth.dtype)
 
 
 def write_depth_ply(
@@ -71,14 +44,25 @@ def write_depth_ply(
     known = depth.flatten() > 0
     if not bool(known.any()):
         raise HeadlabError(f"{path.name} would be empty: the picture has no depth; give a depth map with --depth")
-    points = back_project(depth, camera).flatten(0, 1)[known].float().cpu().numpy()
-    colors = (image.flatten(1).mT[known].clamp(0, 1) * 255).round().byte().cpu().numpy()
-    opaque = np.concatenate([colors, np.full_like(colors[:, :1], 255)], 1)
+    points, colors = back_project(depth, camera).flatten(0, 1)[known], image.flatten(1).mT[known]
     if points_only:
-        data = export_ply(trimesh.PointCloud(points, opaque), encoding="binary")
-    else:
-        number = torch.cumsum(known, 0) - 1
-        faces = number[grid_faces(depth)].cpu().numpy()
-        mesh = trimesh.Trimesh(vertices=points, faces=faces, vertex_colors=opaque, process=False)
-        data = export_ply(mesh, encoding="binary", vertex_normal=False)
-    write_bytes(path, data)
+        write_points(path, points, colors)
+        return
+    number = torch.cumsum(known, 0) - 1
+    faces = number[grid_faces(depth)].cpu().numpy()
+    vertices = points.float().cpu().numpy()
+    mesh = trimesh.Trimesh(vertices=vertices, faces=faces, vertex_colors=_opaque(colors), process=False)
+    write_bytes(path, export_ply(mesh, encoding="binary", vertex_normal=False))
+
+
+def write_points(path: Path, points: Float[Tensor, "n 3"], colors: Float[Tensor, "n 3"] | None = None) -> None:
+    """Write a point cloud, metres, with colours (sRGB 0..1) where there are any, atomically."""
+    data = points.float().cpu().numpy()
+    made = trimesh.PointCloud(data) if colors is None else trimesh.PointCloud(data, _opaque(colors))
+    write_bytes(path, export_ply(made, encoding="binary"))
+
+
+def _opaque(colors: Float[Tensor, "n 3"]) -> np.ndarray:
+    """(n, 4) uint8."""
+    levels = (colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return np.concatenate([levels, np.full_like(levels[:, :1], 255)], 1)
