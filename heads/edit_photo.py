@@ -6,6 +6,7 @@ photo, fit, new code ──> upright crop, maps of the old and the new head ─�
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -19,13 +20,12 @@ from ..geometry.code import HeadCode
 from ..geometry.errors import HeadlabError
 from ..geometry.models.head_model import HeadModel
 from ..geometry.raster import rasterize
+from .capture_depth import NOTHING, filled_nearness, moved_depth
 from .crop_view import CropView
 from .edit_blend import blended, face_mask, seamless
 from .edit_given import focus_distance, given_of, skin_texture
 from .transfer import PhotoHead, Source
 from .transfer_composite import CompositeConfig, composite
-
-_NOTHING = 0.02  #: nearness below which a pixel has no depth
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class EditPhotoConfig:
     warped: bool = False
     fade: float = 0.006  #: metres over which the mask falls to 0 outside the face
     composite: CompositeConfig = field(default_factory=CompositeConfig)
+    #: What changes a measured depth: what the networks change of it, or the fitted head's surface. The head's change is
+    #: nearer to the truth (scripts/bench/avatar.py); the networks see depth as coarsely as colour.
+    depth: Literal["networks", "head"] = "networks"
     text: Float[Tensor, "one words length"] | None = None  #: `diffusion.text.text_tokens`, for models that take text
 
 
@@ -110,8 +113,10 @@ def edit_photo(
     depth, (near_after, near_reference) = None, (depth_in(x) for x in (after, reference))
     if near_after is not None and near_reference is not None:
         old, new = (_drawn_depth(model, vertices, camera) for vertices in heads)
+        if seen is not None and config.depth == "head":
+            return EditedPhoto(out, moved_depth(seen, old, new), crop[0], after[0], view)
         depth = _moved_depth(seen, old, new)
-        known = (near_after[0] > _NOTHING) & (near_reference[0] > _NOTHING)
+        known = (near_after[0] > NOTHING) & (near_reference[0] > NOTHING)
         nearer = torch.where(known, near_after[0] - near_reference[0], 0.0) * (FARTHER + NEARER)
         changed = blended(depth[None], view.along_camera(-nearer)[None], mask, view, window)[0]
         depth = torch.where((depth > 0) & (new > 0), changed, depth)
@@ -145,13 +150,14 @@ def sensor_nearness(
     """
     measured = view.cut_depth(depth)
     expected = distance + FARTHER - drawn * (FARTHER + NEARER)
-    both = (measured > 0) & (drawn > _NOTHING)
+    both = (measured > 0) & (drawn > NOTHING)
     if int(both.sum()) < 0.02 * both.numel():
         raise HeadlabError("the depth map holds nothing where the face is; give depth that is registered to the photo")
     offset = (measured - expected)[both].median()
     near = nearness((measured - offset).clamp(min=1e-3), measured.new_tensor(distance))
     # What lies far behind the head was nothing in training.
-    return torch.where((measured > 0) & (measured - offset < distance + FARTHER), near, 0.0)
+    near = torch.where((measured > 0) & (measured - offset < distance + FARTHER), near, 0.0)
+    return torch.where(measured > 0, near, filled_nearness(near, drawn))
 
 
 def _moved_depth(

@@ -1,10 +1,13 @@
 """Head models by name: the default one, and those whose files a user has added."""
 
+from pathlib import Path
+
 from ..geometry.errors import HeadlabError
 from ..geometry.models.default import load_default_head
 from ..geometry.models.flame import load_flame
 from ..geometry.models.head_model import HeadModel
 from ..geometry.models.ict import load_ict
+from ..geometry.models.storage import read_model
 from .assets import asset_path, find_asset
 
 #: What `load_model` takes.
@@ -33,4 +36,16 @@ def load_model(name: str) -> HeadModel:
             masks=find_asset("flame_masks"),
             name=name,
         )
-    raise HeadlabError(f"no head model is called {name}; known are {', '.join(MODELS)}")
+    if name.endswith(".safetensors"):
+        return _own(Path(name))
+    raise HeadlabError(
+        f"no head model is called {name}; known are {', '.join(MODELS)}, and files that `headlab train morphable` wrote"
+    )
+
+
+def _own(path: Path) -> HeadModel:
+    """A model that the user has built."""
+    try:
+        return read_model(path)
+    except (OSError, ValueError) as error:
+        raise HeadlabError(f"{path} is no head model ({error}); build one with `headlab train morphable`") from error

@@ -240,7 +240,7 @@ class _Problem:
         report = {
             "face_distance": float((distances[self.used] * area).sum() / max(area.sum(), 1e-12)),
             "matched": float((weights * self.importance).sum() / self.importance.sum()),
-            "shape_rms": float(np.sqrt(np.mean(beta**2))),
+            "shape_rms": float(np.sqrt(np.mean(beta**2))) if len(beta) else 0.0,
             "scale": scale,
         }
         if len(marks):
