@@ -51,9 +51,12 @@ def _of_keys(keys: list[str]) -> str | None:
         return any(key.startswith(prefix) for key in keys)
 
     if begins("denoisingUNet."):
-        return "DiffusionRig's network, which works on pixels and not on latents; use it with its authors' code"
+        return "DiffusionRig's network, which works on pixels and not on latents; use it as --model diffusionrig:PATH"
     if begins("ema_model."):
-        return "a Diffusion Autoencoders checkpoint, which works on pixels and not on latents; use its authors' code"
+        return (
+            "a Diffusion Autoencoders checkpoint, which works on pixels and not on latents; use it with "
+            "`headlab edit-attribute --autoencoder PATH`"
+        )
     if begins("first_stage_model.") or begins("model.diffusion_model."):
         return "a Stable Diffusion checkpoint of CompVis; convert it to a diffusers folder, then: " + _STABLE
     if begins("encoder.down.") or begins("encoder.down_blocks."):

@@ -11,6 +11,14 @@ _TEXTURE = License("CC BY-NC-SA 4.0", False, "https://flame.is.tue.mpg.de")
 _DECA = License("DECA licence, non-commercial research", False, "https://github.com/yfeng95/DECA")
 _EMOCA = License("EMOCA licence, non-commercial research", False, "https://emoca.is.tue.mpg.de")
 _APACHE = License("Apache-2.0", True, "https://ai.google.dev/edge/mediapipe/solutions/vision/face_landmarker#models")
+_ADOBE = License(
+    "Adobe Research License, noncommercial research", False, "https://github.com/adobe-research/diffusion-rig"
+)
+_DIFFAE = License("MIT code; weights from FFHQ, CC BY-NC-SA 4.0", False, "https://github.com/phizaz/diffae")
+_LDM3D = License("CreativeML Open RAIL-M", True, "https://huggingface.co/Intel/ldm3d-4c")
+_LORA = License(
+    "its base model's (Stable Diffusion: CreativeML Open RAIL)", True, "https://github.com/dariant/ID-Booth"
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,15 @@ class AssetKind:
             f"({self.license.name}; {use}) and run `headlab assets add {self.upstream.split()[0]}`"
         )
 
+
+#: What an asset works with, or with best: any one of each group.
+COMPANIONS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "diffusionrig": (("flame2020", "flame2023"), ("flame_texture",), ("deca",)),
+    "diffae_classifier": (("diffae256", "diffae128", "diffae256_latent", "diffae128_latent"),),
+    "diffae_latents": (("diffae256", "diffae128"), ("diffae_classifier",)),
+    "diffae256": (("diffae_classifier",),),
+    "diffae128": (("diffae_classifier",),),
+}
 
 KINDS = {
     kind.id: kind
@@ -64,5 +81,40 @@ KINDS = {
         ),
         AssetKind("deca", "DECA networks", "deca_model.tar", "deca_model.tar", _DECA),
         AssetKind("emoca", "EMOCA networks", "EMOCA checkpoint (.ckpt)", "emoca.ckpt", _EMOCA),
+        AssetKind("diffusionrig", "DiffusionRig", "modelNNNNNN.pt (FFHQ256)", "diffusionrig.pt", _ADOBE),
+        *(
+            AssetKind(
+                f"diffae{size}{end}",
+                f"DiffAE {what}, {size} pixels",
+                "last.ckpt " + run,
+                f"diffae{size}{end}.ckpt",
+                _DIFFAE,
+            )
+            for size, end, what, run in (
+                (128, "", "autoencoder", "of ffhq128_autoenc_130M"),
+                (256, "", "autoencoder", "of ffhq256_autoenc"),
+                (128, "_latent", "autoencoder and latent DPM", "of ffhq128_autoenc_latent"),
+                (256, "_latent", "autoencoder and latent DPM", "of ffhq256_autoenc_latent"),
+                (128, "_ddpm", "unconditional DDPM", "of ffhq128_ddpm_130M"),
+            )
+        ),
+        AssetKind(
+            "diffae_classifier",
+            "classifier of DiffAE's codes",
+            "last.ckpt of ffhq256_autoenc_cls",
+            "diffae_classifier.ckpt",
+            _DIFFAE,
+        ),
+        AssetKind("diffae_latents", "latent statistics of DiffAE", "latent.pkl", "diffae_latents.pkl", _DIFFAE),
+        AssetKind(
+            "ldm3d_vae",
+            "autoencoder of LDM3D",
+            "diffusion_pytorch_model.safetensors of vae/",
+            "ldm3d_vae.safetensors",
+            _LDM3D,
+        ),
+        AssetKind(
+            "booth_lora", "LoRA of one identity", "pytorch_lora_weights.safetensors", "booth_lora.safetensors", _LORA
+        ),
     )
 }

@@ -34,6 +34,7 @@ def recognise(path: Path) -> str:
         HeadlabError: it is missing, damaged, or nothing headlab knows.
     """
     if path.is_dir():
+        _refuse_pipeline(path)
         read_ict(path)
         return "ict"
     start = _start(path)
@@ -44,6 +45,8 @@ def recognise(path: Path) -> str:
     elif start.startswith(b"\x93NUMPY"):
         read_landmark_tables(path, sys.maxsize)
         kind = "flame_landmarks"
+    elif path.suffix.lower() == ".safetensors":
+        kind = _of_safetensors(path)
     elif path.suffix.lower() == ".obj":
         kind = _of_obj(path)
     elif start.startswith(b"\x80") or path.suffix.lower() in (".pkl", ".pickle"):
@@ -128,7 +131,52 @@ def _of_torch(path: Path) -> str:
     if {"E_flame", "E_detail", "D_detail"} <= texts:
         load_torch(path)
         return "deca"
-    raise HeadlabError(f"{path} is a torch file of something else: neither DECA's sections nor EMOCA's are in it")
+    if zipfile.is_zipfile(path):
+        from ..diffusion.upstream.recognition import identify_torch
+
+        if (found := identify_torch(path)) is not None:
+            return _whole(path, found)
+    raise HeadlabError(
+        f"{path} is a torch file of something else: neither DECA's, EMOCA's, DiffusionRig's "
+        "nor DiffAE's parameters are in it"
+    )
+
+
+def _of_safetensors(path: Path) -> str | None:
+    from ..diffusion.upstream.recognition import identify_safetensors
+
+    found = identify_safetensors(path)
+    return None if found is None else _whole(path, found)
+
+
+def _whole(path: Path, found: Any) -> str:
+    """The kind of a checkpoint that lacks nothing.
+
+    Raises:
+        HeadlabError: it lacks something (all is listed), or there is no place for one of its size.
+    """
+    if found.missing:
+        raise HeadlabError(
+            f"{path} is {found.title}, but lacks {len(found.missing)} of its parts: {', '.join(found.missing)}; "
+            "get it again"
+        )
+    if not found.id:
+        raise HeadlabError(
+            f"{path} is {found.title}, which is used where it lies: {found.note or 'name it by its path'}"
+        )
+    return found.id
+
+
+def _refuse_pipeline(folder: Path) -> None:
+    """Say what a folder of diffusers is: gigabytes that stay where they are.
+
+    Raises:
+        HeadlabError: it is one.
+    """
+    from ..diffusion.foreign import foreign_kind
+
+    if (kind := foreign_kind(folder)) is not None:
+        raise HeadlabError(f"{folder} is {kind}; it is used where it lies, under its own licence, and is not copied")
 
 
 def _pickle_streams(path: Path) -> Iterator[Any]:

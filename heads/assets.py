@@ -19,12 +19,12 @@ from typing import Literal
 from ..geometry.errors import HeadlabError, MissingAssetError
 from ..geometry.files import atomic_path, write_json
 from ..geometry.models.ict import read_ict, save_ict
-from .asset_kinds import KINDS, AssetKind
+from .asset_kinds import COMPANIONS, KINDS, AssetKind
 from .asset_recognition import is_archive, recognise
 
 _FORMAT = "headlab.assets/1"
 _MOST_BYTES = 16 << 30  # of an archive, unpacked
-_SUFFIXES = {".pkl", ".npy", ".npz", ".obj", ".task", ".tar", ".ckpt"}
+_SUFFIXES = {".pkl", ".npy", ".npz", ".obj", ".task", ".tar", ".ckpt", ".pt", ".safetensors"}
 
 State = Literal["missing", "present", "changed", "not recorded"]
 
@@ -109,6 +109,12 @@ def add_asset(path: Path, kind: str | None = None) -> list[Asset]:
             files = _unpack(path, Path(temporary))
             return [_add(file, id, path.name) for id, file in sorted(_choose(path, files, kind).items())]
     return [_add(path, _agree(path, recognise(path), kind), path.name)]
+
+
+def still_missing(id: str) -> list[AssetKind]:
+    """What an added asset works with (`COMPANIONS`), as far as it is not there."""
+    there = {asset.kind.id for asset in list_assets() if asset.state != "missing"}
+    return [KINDS[group[0]] for group in COMPANIONS.get(id, ()) if not there & set(group)]
 
 
 def check_assets() -> list[Asset]:

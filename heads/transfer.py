@@ -33,6 +33,7 @@ class TransferConfig:
     pose: bool = False  #: head and neck rotation
     light: bool = False
     composite: CompositeConfig = field(default_factory=CompositeConfig)
+    expression: bool = True  #: False: ψ, the lids and the gaze in it stay the target's
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,9 @@ def transferred_code(
         low = torch.minimum(model.expression_bounds[:, 0], old.expression)
         high = torch.maximum(model.expression_bounds[:, 1], old.expression)
         expression = torch.minimum(torch.maximum(expression, low), high)
-    code = meet_lids(model, old, old.with_(expression=torch.where(kept, old.expression, expression)))
+    code = old
+    if config.expression:
+        code = meet_lids(model, old, old.with_(expression=torch.where(kept, old.expression, expression)))
     if taken is None:
         # The preset's jaw and neck are at rest.
         return code.with_(jaw=_between(old.jaw, torch.zeros_like(old.jaw), config.strength)) if config.jaw else code

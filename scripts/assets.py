@@ -35,11 +35,13 @@ class AddAsset:
     """Which asset it is, where the contents do not tell (flame2020 or flame2023)."""
 
     def run(self) -> None:
-        from ..heads.assets import add_asset
+        from ..heads.assets import add_asset, still_missing
 
         for asset in add_asset(self.file, self.kind):
             print(f"added {asset.kind.id}: {asset.path}")
             print(f"  {asset.kind.title}; {_terms(asset)}")
+            for kind in still_missing(asset.kind.id):
+                print(f"  still missing to go with it: {kind.title} ({kind.id}), {kind.upstream} at {kind.license.url}")
             if asset.kind.id.startswith("flame20") and self.kind is None:
                 print("  the release is taken from the file's name; say --kind flame2020 or flame2023 if it is wrong")
 
