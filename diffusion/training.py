@@ -13,7 +13,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -28,12 +29,24 @@ from ..geometry.errors import HeadlabError
 from ..geometry.files import write_json, write_png
 from .training_config import TrainingConfig as TrainingConfig
 from .training_ema import Averages
+from .training_parallel import (
+    ShardedState,
+    average_buffers,
+    average_gradients,
+    averaged,
+    shard,
+    unsplit_copy,
+    whole,
+)
 from .training_record import describe_run
 
 
 @runtime_checkable  # beartype checks the arguments of `train` by it
 class Task(Protocol):
-    """What is trained. All randomness comes from the generators that are passed in, or from torch's own."""
+    """What is trained. All randomness comes from the generators that are passed in, or from torch's own.
+
+    A task may have an `order` (datasets.order.Order): which samples the batches hold, in place of plain shuffling.
+    """
 
     networks: dict[str, nn.Module]  #: trained, and averaged
     players: dict[str, tuple[str, ...]]  #: optimisers by name, in the order of their turns: networks each one moves
@@ -100,9 +113,10 @@ def train(
         try:
             with _explained(config):
                 run.go(callback)
+                return run.whole_averages()
         finally:
+            run.loader.shutdown(cancel_futures=True)
             run.accelerator.end_training()
-    return run.averages.networks
 
 
 class _Run:
@@ -118,28 +132,53 @@ class _Run:
         self.accelerator = Accelerator(
             mixed_precision=config.precision, cpu=config.cpu, log_with=_trackers(config), project_dir=str(folder)
         )
-        torch.manual_seed(config.seed + self.accelerator.process_index)
-        self.averages = Averages(task.networks, config.average)
+        torch.manual_seed(config.seed)
+        device = self.accelerator.device
+        self.split = config.shard and self.accelerator.num_processes > 1
+        self.empty = {name: unsplit_copy(net) for name, net in task.networks.items()} if self.split else {}
+        self.networks = {name: self._prepared(network) for name, network in task.networks.items()}
+        self.averages = Averages(self.empty or task.networks, config.average)
+        for network in self.averages.networks.values():
+            network.to(device)
+            if self.split:
+                shard(network, config.precision)
         self.progress = Progress()
-        optimizers = {
-            player: torch.optim.AdamW(
-                [p for name in names for p in task.networks[name].parameters() if p.requires_grad],
-                lr=config.rate,
-                betas=config.betas,
-                weight_decay=config.weight_decay,
+        self.optimizers = {
+            player: self._prepared_optimizer(
+                torch.optim.AdamW(
+                    [p for name in names for p in task.networks[name].parameters() if p.requires_grad],
+                    lr=config.rate,
+                    betas=config.betas,
+                    weight_decay=config.weight_decay,
+                )
             )
             for player, names in task.players.items()
         }
-        ready = self.accelerator.prepare(*task.networks.values(), *optimizers.values())
-        self.networks = dict(zip(task.networks, ready, strict=False))
-        self.optimizers = dict(zip(optimizers, ready[len(self.networks) :], strict=True))
-        for network in self.averages.networks.values():
-            network.to(self.accelerator.device)
-        self.accelerator.register_for_checkpointing(self.averages, self.progress)
+        averages: Any = ShardedState(self.averages.networks) if self.split else self.averages
+        self.accelerator.register_for_checkpointing(averages, self.progress)
+        if self.split:
+            self.accelerator.register_for_checkpointing(ShardedState(self.networks, self.optimizers, task.players))
+        self.loader = ThreadPoolExecutor(1, "samples")
+        self.ahead: dict[int, Future] = {}
         if self.accelerator.is_main_process:
             write_json(folder / "config.json", describe_run(config, told))
         if config.trackers:
             self.accelerator.init_trackers(folder.name)
+
+    def _prepared(self, network: nn.Module) -> nn.Module:
+        """On its device, in the run's precision; not wrapped for data parallelism (`training_parallel`)."""
+        if self.split:
+            return shard(network.to(self.accelerator.device), self.config.precision)
+        return self.accelerator.prepare_model(network, evaluation_mode=True)
+
+    def _prepared_optimizer(self, optimizer: torch.optim.Optimizer) -> Any:
+        return optimizer if self.split else self.accelerator.prepare_optimizer(optimizer)
+
+    def whole_averages(self) -> dict[str, nn.Module]:
+        """The averaged networks, put together where they were split. All processes must call this."""
+        if not self.split:
+            return self.averages.networks
+        return {name: whole(network, self.empty[name]) for name, network in self.averages.networks.items()}
 
     # ------------------------------------------------------------------------------------------ steps
 
@@ -150,9 +189,12 @@ class _Run:
         while (done := self._done()) < 1:
             terms = self._step(done)
             self.progress.step += 1
-            self.progress.seconds = before + time.monotonic() - started
             step = self.progress.step
-            row = {"step": step, **{name: float(value) for name, value in terms.items()}}
+            # Every process goes by the same numbers, so that all stop at the same step.
+            told = {name: float(value) for name, value in terms.items()}
+            told = averaged({"seconds": before + time.monotonic() - started, **told}, self.accelerator.device)
+            self.progress.seconds = told.pop("seconds")
+            row = {"step": step, **told}
             self._check(row)
             if callback is not None:
                 callback(row)
@@ -180,35 +222,50 @@ class _Run:
         if cfg.decay == "cosine":
             rate *= 0.505 + 0.495 * math.cos(math.pi * min(done, 1.0))
         batches = [self._batch(micro) for micro in range(cfg.accumulate)]
-        for player, names in self.task.players.items():
+        for turn, (player, names) in enumerate(self.task.players.items()):
             optimizer = self.optimizers[player]
             for group in optimizer.param_groups:
                 group["lr"] = rate
             moving = [self.networks[name] for name in names]
-            for micro, (batch, generator) in enumerate(batches):
-                with ExitStack() as stack:
-                    for network in moving if micro + 1 < cfg.accumulate else ():
-                        stack.enter_context(self.accelerator.no_sync(network))
-                    losses = self.task.losses(player, self.networks, batch, step, generator)
-                    loss = sum(value for name, value in losses.items() if name[0] != "_")
-                    if isinstance(loss, Tensor) and loss.requires_grad:
-                        self.accelerator.backward(loss / cfg.accumulate)
+            for batch, generator, place in batches:
+                torch.manual_seed(_mixed(cfg.seed + turn + 1, place))  # dropout: by the batch, whichever process has it
+                losses = self.task.losses(player, self.networks, batch, step, generator)
+                loss = sum(value for name, value in losses.items() if name[0] != "_")
+                if isinstance(loss, Tensor) and loss.requires_grad:
+                    self.accelerator.backward(loss / cfg.accumulate)
                 for name, value in losses.items():
                     terms[name] = terms.get(name, 0.0) + value.detach() / cfg.accumulate
-            self.accelerator.unscale_gradients(optimizer)
-            torch.nn.utils.clip_grad_norm_([p for net in moving for p in net.parameters()], cfg.clip)
+            parameters = [p for net in moving for p in net.parameters()]
+            if not self.split:
+                average_gradients(parameters)
+                self.accelerator.unscale_gradients(optimizer)
+            torch.nn.utils.clip_grad_norm_(parameters, cfg.clip)
             optimizer.step()
             for network in self.networks.values():
                 network.zero_grad(set_to_none=True)
+        average_buffers(self.networks.values())
         self.averages.update({name: self.accelerator.unwrap_model(net) for name, net in self.networks.items()})
         return terms
 
-    def _batch(self, micro: int) -> tuple[Any, torch.Generator]:
+    def _batch(self, micro: int) -> tuple[Any, torch.Generator, int]:
+        """Samples, a generator for their noise, and their place among the run's batches."""
         accelerator, cfg = self.accelerator, self.config
         place = (self.progress.step * cfg.accumulate + micro) * accelerator.num_processes + accelerator.process_index
-        self.indices = samples_of(self.task.count, cfg.batch, place, cfg.seed)
-        generator = torch.Generator(accelerator.device).manual_seed(_mixed(cfg.seed, place))
-        return self.task.load(self.indices, accelerator.device), generator
+        coming = self.ahead.pop(place, None) or self.loader.submit(self._load, place)
+        self.indices, batch = coming.result()
+        after = place + accelerator.num_processes
+        if after not in self.ahead:
+            self.ahead = {after: self.loader.submit(self._load, after)}  # while this batch is used
+        return batch, torch.Generator(accelerator.device).manual_seed(_mixed(cfg.seed, place)), place
+
+    def _load(self, place: int) -> tuple[Tensor, Any]:
+        order = getattr(self.task, "order", None)
+        if order is None:
+            indices = samples_of(self.task.count, self.config.batch, place, self.config.seed)
+        else:
+            indices = torch.from_numpy(order.batch(place, self.config.batch))
+        with torch.no_grad():
+            return indices, self.task.load(indices, self.accelerator.device)
 
     def _check(self, row: dict[str, Any]) -> None:
         bad = [name for name, value in row.items() if not math.isfinite(value)]
@@ -232,9 +289,10 @@ class _Run:
                 file.write(json.dumps({k: round(v, 6) for k, v in row.items()}) + "\n")
 
     def _picture(self) -> None:
+        networks = self.whole_averages()
         if self.accelerator.is_main_process:
             with torch.no_grad():
-                picture = self.task.pictures(self.averages.networks)
+                picture = self.task.pictures(networks)
             if picture is not None:
                 (self.folder / "pictures").mkdir(exist_ok=True)
                 write_png(self.folder / "pictures" / f"step-{self.progress.step:06d}.png", picture)
@@ -249,6 +307,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
         self.accelerator.save_state(str(aside))
         self.accelerator.wait_for_everyone()
+        networks = self.whole_averages()
         if self.accelerator.is_main_process:
             final = place / f"step-{self.progress.step:07d}"
             if final.exists():
@@ -256,7 +315,7 @@ class _Run:
             os.replace(aside, final)
             for old in _checkpoints(self.folder)[: -self.config.keep]:
                 shutil.rmtree(old)
-            self.task.export(self.averages.networks, self.folder / "weights")
+            self.task.export(networks, self.folder / "weights")
 
     def resume(self) -> None:
         """Take up the newest checkpoint, if there is one.

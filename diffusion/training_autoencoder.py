@@ -17,7 +17,7 @@ from .autoencoder_losses import (
     kl_divergence,
     perceptual,
 )
-from .training_data import PictureSet
+from .training_data import Pictures
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -51,7 +51,7 @@ class Reconstruction(nn.Module):
 class AutoencoderTask:
     """See `training.Task`."""
 
-    def __init__(self, config: AutoencoderTaskConfig, pictures: PictureSet, held_out: PictureSet, vae: Any = None):
+    def __init__(self, config: AutoencoderTaskConfig, pictures: Pictures, held_out: Pictures, vae: Any = None):
         """Args:
         config: what is trained.
         pictures: to learn from.
@@ -59,7 +59,7 @@ class AutoencoderTask:
         vae: to go on with, in place of a fresh one.
         """
         self.config, self.data, self.held_out = config, pictures, held_out
-        self.count = pictures.count
+        self.count, self.order = pictures.count, getattr(pictures, "order", None)
         vae = vae or build_autoencoder(config.autoencoder)
         if config.decoder_only:
             vae.encoder.requires_grad_(False)

@@ -14,7 +14,7 @@ class TrainingConfig:
     minutes: float = math.inf
     """End earlier; the rate falls with whatever ends first."""
     batch: int = 32
-    """Samples at once, on each device."""
+    """Samples at once, in each process. P processes step as one does with P times --training.accumulate."""
     accumulate: int = 1
     """Batches per step."""
     rate: float = 3e-4
@@ -45,5 +45,7 @@ class TrainingConfig:
     """Steps between lines of the log."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Where to log as well."""
+    shard: bool = False
+    """With several processes: split parameters, gradients and optimiser over them (FSDP), for large networks."""
     cpu: bool = False
     """Use the CPU even where there is a GPU."""

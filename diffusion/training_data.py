@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -49,6 +50,18 @@ def join_pairs(parts: list[EditPairBatch]) -> EditPairBatch:
     return EditPairBatch(
         **{name: torch.cat([getattr(p, name) for p in parts]) for name in TENSORS}, codes=codes, camera=camera
     )
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """Pictures for an autoencoder, by number."""
+
+    @property
+    def count(self) -> int: ...
+
+    def load(self, indices: Int[Tensor, "batch"]) -> Float[Tensor, "batch chan height width"]:
+        """-1..1."""
+        ...
 
 
 @dataclass(frozen=True)

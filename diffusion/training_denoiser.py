@@ -87,6 +87,7 @@ class DenoiserTask:
         """
         self.config, self.diffusion, self.data, self.held_out = config, diffusion, data, held_out
         self.count, self.prior, self._save = data.count, prior, save
+        self.order = getattr(data, "order", None)
         diffusion.vae.requires_grad_(False).eval()
         if not has_lora(diffusion.denoiser):
             diffusion.denoiser.requires_grad_(True)
@@ -113,6 +114,8 @@ class DenoiserTask:
         given = dropped(batch.given, config.dropout, generator)
         said = denoiser(noisy, t, given)
         weight = snr_weight(schedule, t, config.weighting, gamma=config.gamma)
+        if batch.weight is not None:
+            weight = weight * batch.weight
         terms = {"simple": l_simple(said, schedule.target(batch.latents, noise, t), weight).mean()}
         other = None
         if self.prior is not None and (config.prior or config.identity.triplet):

@@ -27,6 +27,7 @@ class DenoiserBatch:
     latents: Float[Tensor, "batch latent rows columns"]  #: what sampling should give
     given: Given  #: everything that is known; training leaves parts out
     colour: Float[Tensor, "batch 3 height width"]  #: the true pictures, sRGB 0..1: sources of the identity losses
+    weight: Float[Tensor, "batch"] | None = None  #: of each sample in L_simple; 1 where None
 
 
 @runtime_checkable

@@ -1,5 +1,6 @@
 """Sampling and inversion: published trajectories, closed forms for Gaussian data, exact reconstruction."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +201,27 @@ def test_bad_input() -> None:
         sample(_gaussian(schedule), _noise(), schedule, 10, start=10)
     with pytest.raises(HeadlabError, match="belong to the sampler ddim"):
         sample(_gaussian(schedule), _noise(), schedule, 10, "dpm++", eta=0.5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample"])
+def test_few_steps_stay_finite_and_near_the_exact_flow(prediction):
+    """Gaussian data: the denoiser is known in closed form, and so is where each noise must go (mean + deviation z)."""
+    schedule = NoiseSchedule.cosine(1000, prediction)
+    mean, deviation = 0.7, 0.3
+
+    def predict(noisy, t):
+        a = schedule.alphas_cumprod[t].double()[:, None]
+        x = noisy.double()
+        x0 = mean + a.sqrt() * deviation**2 / (a * deviation**2 + 1 - a) * (x - a.sqrt() * mean)
+        epsilon = (x - a.sqrt() * x0) / (1 - a).sqrt()
+        return {"epsilon": epsilon, "v": a.sqrt() * epsilon - (1 - a).sqrt() * x0, "sample": x0}[prediction].float()
+
+    noise = torch.randn(1, 64, generator=torch.Generator().manual_seed(0))
+    wanted = mean + deviation * noise
+    errors = {}
+    for steps in (1, 2, 3, 5, 8, 20):
+        for method in ("ddim", "dpm++"):
+            errors[method, steps] = float((sample(predict, noise, schedule, steps, method) - wanted).abs().mean())
+    assert all(math.isfinite(error) for error in errors.values())
+    assert errors["dpm++", 20] < 0.01 < errors["ddim", 20] < 0.05
+    assert all(errors["dpm++", steps] <= errors["ddim", steps] + 1e-6 for steps in (3, 5, 8, 20))
