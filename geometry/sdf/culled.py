@@ -1,8 +1,8 @@
 """The identity field for training and fitting: only the members that matter at each point, with every gradient.
 
 The same sum as IdentityField.forward's without the terms whose shares are below `share`; a batch of heads at once,
-grouped by sets of weights. Differentiable any number of times in points, latents and weights: the eikonal loss needs
-second derivatives.
+grouped by sets of weights. Differentiable any number of times in points, latents and weights; where first derivatives
+are enough, CUDA tensors go through the fused kernels (fused.py).
 """
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .blend import member_weights, normalised
+from .fused import available, fused_members
 from .identity import FoldedIdentity
 from .mlp import BETA
 
@@ -19,7 +20,12 @@ SHARE = 1e-5
 
 
 def culled_sdf(
-    head: FoldedIdentity, points: Float[Tensor, "*batch points 3"], share: float = SHARE
+    head: FoldedIdentity,
+    points: Float[Tensor, "*batch points 3"],
+    share: float = SHARE,
+    *,
+    once: bool = False,
+    fused: bool | None = None,
 ) -> Float[Tensor, "*batch points"]:
     """Signed distances of a batch of heads.
 
@@ -27,7 +33,13 @@ def culled_sdf(
         head: with the same leading axes as the points.
         points: any.
         share: members below are left out.
+        once: first derivatives are all that will be asked for.
+        fused: take the fused kernels; None: where `once` allows them and they serve the device.
+
+    Raises:
+        RuntimeError: second derivatives were asked of the fused kernels.
     """
+    fused = once and available(points) if fused is None else fused
     batch = points.shape[:-2]
     count = batch.numel()
     flat = points.reshape(count, *points.shape[-2:])
@@ -45,6 +57,13 @@ def culled_sdf(
     flip = torch.ones(head.layout.members, 3, dtype=points.dtype, device=points.device)
     flip[head.layout.mirrored().to(points.device), 0] = -1
     local = (flat[which, where] - centre[which, member]) * flip[member]
+    row = which * head.layout.members + member
+    flat_place = which * flat.shape[1] + where
+    if fused:
+        values = fused_members(head, batch, local, row, sizes)
+        if head.background_outside:
+            values = torch.where(member == head.layout.members - 1, 1.0, values)
+        return _blended(values * shares[which, where, member], flat_place, count * flat.shape[1]).view(*batch, -1)
     biases = [_rows(layer.bias, batch) for layer in head.mlp.layers]
     said = []
     start = 0
@@ -56,12 +75,13 @@ def culled_sdf(
         if head.background_outside and number == head.layout.sets - 1:
             said.append(torch.ones_like(local[part, 0]))
             continue
-        row = which[part] * head.layout.members + member[part]
-        said.append(_members(head, number, local[part], biases, row))
+        said.append(_members(head, number, local[part], biases, row[part]))
     values = torch.cat(said) if said else local[:, 0]
-    weighted = values * shares[which, where, member]
-    sums = torch.zeros(count * flat.shape[1], dtype=points.dtype, device=points.device)
-    return sums.index_add(0, which * flat.shape[1] + where, weighted).view(*batch, flat.shape[1])
+    return _blended(values * shares[which, where, member], flat_place, count * flat.shape[1]).view(*batch, -1)
+
+
+def _blended(weighted: Float[Tensor, "pairs"], place: Int[Tensor, "pairs"], count: int) -> Float[Tensor, "points"]:
+    return torch.zeros(count, dtype=weighted.dtype, device=weighted.device).index_add(0, place, weighted)
 
 
 def _rows(bias: Float[Tensor, "*some members out"], batch: torch.Size) -> Float[Tensor, "rows out"]:

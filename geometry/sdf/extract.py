@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ..errors import HeadlabError
 from .expression import ExpressionField, FoldedExpression
-from .fast import TOLERANCE, FastIdentity
+from .fast import TOLERANCE
 from .fast_network import FastNetwork
 from .frame import BOX
+from .fused_identity import fast_surface
 from .identity import IdentityField
 from .marching import march
 from .narrow_band import Grid, narrow_band
@@ -115,7 +116,7 @@ def extract_identity(
 ) -> SdfMesh:
     """A canonical head of NPHM. See `extract_surface` and `IdentityField.folded`."""
     with torch.no_grad():
-        head = FastIdentity.of(field.folded(latent, background_outside))
+        head = fast_surface(field.folded(latent, background_outside))
     return extract_surface(head, box_grid(resolution), tolerance=tolerance, normals=normals)
 
 

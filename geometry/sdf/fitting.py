@@ -144,7 +144,8 @@ def fit_step(
 
         found = canonical_points(offset, points)
         canonical = attach_gradient(offset, found.points)
-    sdf = culled_sdf(identity.folded(identity_latent), canonical.reshape(-1, 3), share).view(canonical.shape[:-1])
+    sdf = culled_sdf(identity.folded(identity_latent), canonical.reshape(-1, 3), share, once=True)
+    sdf = sdf.view(canonical.shape[:-1])
     error = sdf[found.converged].abs()
     kept = error[error < limit]
     shared, own = layout.split(identity_latent)
@@ -169,6 +170,7 @@ def fit_point_clouds(
     config: FitConfig,
     generator: torch.Generator,
     callback: Callable[[int, dict[str, float]], None] | None = None,
+    start: tuple[Float[Tensor, "latent"], Float[Tensor, "ex"] | None] | None = None,
 ) -> PointCloudFit:
     """Fit one person to point clouds of some expressions.
 
@@ -179,13 +181,22 @@ def fit_point_clouds(
         config: the schedule.
         generator: for the draws.
         callback: told the step and its terms.
+        start: latents to begin with, the expression's for every observation; zero as the authors do where absent.
 
     Raises:
         HeadlabError: no clouds, one with too few points, points that are no numbers, or a unit that cannot be.
     """
     _check_clouds(observations)
-    latent = torch.zeros(identity.layout.latent, requires_grad=True)
-    codes = None if expression is None else torch.zeros(len(observations), expression.config.latent, requires_grad=True)
+    device = identity.mean_anchors.device
+    observations = [cloud.to(device) for cloud in observations]
+    latent = torch.zeros(identity.layout.latent, device=device)
+    codes = None if expression is None else torch.zeros(len(observations), expression.config.latent, device=device)
+    if start is not None:
+        latent = latent + start[0].to(device)
+        codes = codes if codes is None or start[1] is None else codes + start[1].to(device)
+    latent.requires_grad_()
+    if codes is not None:
+        codes.requires_grad_()
     optimizer = torch.optim.Adam([latent] if codes is None else [latent, codes], config.rate)
     history = []
     for step in range(config.steps):
@@ -193,7 +204,7 @@ def fit_point_clouds(
             group["lr"] = config.rate_at(step)
         which = torch.randint(len(observations), (config.observations,), generator=generator)
         points = _draw(observations, which, config.points, generator)
-        rows = None if codes is None else codes[which]
+        rows = None if codes is None else codes[which.to(device)]
         taken = fit_step(identity, expression, latent, rows, points, config.limit_at(step), config.share)
         loss = taken.total(config.weights_at(step))
         optimizer.zero_grad()
@@ -214,7 +225,7 @@ def _draw(
     drawn = []
     for row in which.tolist():
         cloud = observations[row]
-        drawn.append(cloud[torch.randint(len(cloud), (count,), generator=generator)])
+        drawn.append(cloud[torch.randint(len(cloud), (count,), generator=generator).to(cloud.device)])
     return torch.stack(drawn)
 
 

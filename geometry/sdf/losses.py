@@ -77,14 +77,28 @@ class SurfaceBatch:
     near: Float[Tensor, "batch near 3"]  #: about the surface
     far: Float[Tensor, "batch far 3"]  #: in a ball about the head
 
+    def points(self) -> Float[Tensor, "batch points 3"]:
+        """All of them, in this order."""
+        return torch.cat([self.face, self.rest, self.near, self.far], -2)
+
 
 def identity_terms(sdf: Sdf, batch: SurfaceBatch, latent: Float[Tensor, "batch latent"]) -> Terms:
-    """The terms of L_id that every field has."""
-    sizes = [points.shape[-2] for points in (batch.face, batch.rest, batch.near, batch.far)]
-    points = torch.cat([batch.face, batch.rest, batch.near, batch.far], -2).detach().requires_grad_()
+    """The terms of L_id that every field has, of a field that autograd can differentiate twice."""
+    points = batch.points().detach().requires_grad_()
     value = sdf(points)
     # Each value depends on its own point alone, so the gradient of the sum holds every point's.
     (gradient,) = torch.autograd.grad(value.sum(), points, create_graph=True)
+    return surface_terms(value, gradient, batch, latent)
+
+
+def surface_terms(
+    value: Float[Tensor, "batch points"],
+    gradient: Float[Tensor, "batch points 3"],
+    batch: SurfaceBatch,
+    latent: Float[Tensor, "batch latent"],
+) -> Terms:
+    """The same from the field's values and gradients at `batch.points()`."""
+    sizes = [points.shape[-2] for points in (batch.face, batch.rest, batch.near, batch.far)]
     face, rest, _, far = value.split(sizes, -1)
     face_gradient, rest_gradient, _, _ = gradient.split(sizes, -2)
     face_error = (face_gradient - batch.face_normals).norm(dim=-1)

@@ -26,16 +26,16 @@ def march(
     cell, slot = (table[..., 0] >= 0).nonzero(as_tuple=True)
     edge = table[cell, slot]  # [triangles, 3]
     low, high, axis = torch.tensor(EDGES).unbind(1)
-    cell = cell[:, None].expand(-1, 3)
     corner = torch.tensor([[c & 1, c >> 1 & 1, c >> 2] for c in range(8)])
-    start = cells[cell] + corner[low[edge]]
     _, ny, nz = vertices_per_axis.tolist()
-    key = ((start[..., 0] * ny + start[..., 1]) * nz + start[..., 2]) * 3 + axis[edge]
+    place = torch.tensor([ny * nz, nz, 1])
+    key = 3 * (cells * place).sum(1)[cell][:, None] + (3 * (corner[low] * place).sum(1) + axis)[edge]
     unique, faces = torch.unique(key, return_inverse=True)
+    cell = cell[:, None].expand(-1, 3)
     one = torch.empty(unique.shape[0], dtype=torch.long)
     one[faces.flatten()] = torch.arange(faces.numel())  # any one of the cells around an edge: they agree
     cell, edge = cell.reshape(-1)[one], edge.reshape(-1)[one]
     a, b = values[cell, low[edge]].double(), values[cell, high[edge]].double()
-    position = start.reshape(-1, 3)[one].double()
+    position = (cells[cell] + corner[low[edge]]).double()
     position[torch.arange(len(one)), axis[edge]] += a / (a - b)
     return position, faces

@@ -31,7 +31,7 @@ _CORNERS = torch.tensor([[c & 1, c >> 1 & 1, c >> 2] for c in range(8)])
 
 #: Cells per axis of the coarsest level, at least.
 _COARSE = 20
-_BATCH = 1 << 14
+_BATCH = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def narrow_band(probe: Field, exact: Field, grid: Grid, probe_error: float = 0.0
     """
     if min(grid.resolution) < 2:
         raise HeadlabError(f"a grid of {grid.resolution} vertices has no cells; give a resolution of 2 or more")
-    for _ in range(4):
+    for _ in range(6):
         search = _Search(probe, exact, grid, probe_error, slope)
         band = search.run()
         if search.contradicted == 0:
@@ -95,6 +95,7 @@ class _Search:
         self.probe, self.exact, self.grid, self.error, self.slope = probe, exact, grid, probe_error, slope
         self.evaluated = {"probe": 0, "exact": 0}
         self.contradicted = 0
+        self.stride = 1  #: of the last level that is not the finest
 
     def run(self) -> Band:
         stride = 1
@@ -106,9 +107,9 @@ class _Search:
             cells = self._split(cells, stride)
             self._probe_corners(sparse, cells, stride)
             cells = cells[self._uncertain(sparse.values[sparse.corners(cells, stride)], stride, 5)]
+        self.stride = stride
         if stride == 2:
             self._sign_children(sparse, cells)
-            cells = self._split(cells, 1)
         else:  # nothing between the coarsest level and the finest
             certain = sparse.values.abs() > self.error
             sparse.values.copy_(torch.where(certain, sparse.values.sign() * torch.inf, torch.nan))
@@ -189,12 +190,14 @@ class _Search:
         sparse.values.copy_(signs)
 
     def _finish(self, sparse: SparseGrid, cells: Int[Tensor, "cells 3"]) -> Band:
-        """Exact values where the surface passes."""
-        inside = (cells < torch.tensor(self.grid.resolution) - 1).all(1)
-        cells = cells[inside]
-        corners = torch.cat([sparse.corners(part, 1) for part in cells.split(_BATCH)]) if len(cells) else None
+        """Exact values where the surface passes.
+
+        Args:
+            cells: of the last level, not split yet where that is the second.
+        """
+        cells, corners = self._open(sparse, cells)
         exact = torch.zeros(sparse.values.shape[0], dtype=torch.bool)
-        if corners is None:
+        if len(cells) == 0:
             return Band(cells, torch.zeros(0, 8), dict(self.evaluated))
         wanted = sparse.unknown(corners)
         while True:
@@ -203,15 +206,32 @@ class _Search:
             self.contradicted += int(((before > 0) & (value < 0) | (before < 0) & (value > 0)).sum())
             sparse.values[wanted] = value
             exact[wanted] = True
-            crossing = ~_one_sign(sparse.values[corners])
+            crossing = torch.cat([~_one_sign(sparse.values[part]) for part in corners.split(_BATCH)])
             # Cells about a vertex whose sign changed may cross now, and others no longer: ask until all is known.
             missing = torch.zeros_like(exact)
             missing[corners[crossing].flatten().long()] = True
             wanted = (missing & ~exact).nonzero().squeeze(1)
             if len(wanted) == 0:
                 break
-        crossing = ~_one_sign(sparse.values[corners])
-        return Band(cells[crossing], sparse.values[corners[crossing].long()], dict(self.evaluated))
+        return Band(cells[crossing].long(), sparse.values[corners[crossing]], dict(self.evaluated))
+
+    def _open(
+        self, sparse: SparseGrid, cells: Int[Tensor, "cells 3"]
+    ) -> tuple[Int[Tensor, "open 3"], Int[Tensor, "open 8"]]:
+        """Cells of the last level inside the grid whose corners are not all certain to have one sign; the corners."""
+        found, where = [], []
+        last = torch.tensor(self.grid.resolution) - 1
+        for part in cells.split(_BATCH):
+            children = self._split(part, 1) if self.stride > 1 else part
+            children = children[(children < last).all(1)]
+            corners = sparse.corners(children, 1)
+            values = sparse.values[corners]
+            undecided = ~((values > 0).all(1) | (values < 0).all(1))
+            found.append(children[undecided].int())
+            where.append(corners[undecided])
+        if not found:
+            return cells[:0], torch.zeros(0, 8, dtype=torch.int32)
+        return torch.cat(found), torch.cat(where)
 
 
 def _one_sign(values: Float[Tensor, "cells 8"]) -> Bool[Tensor, "cells"]:

@@ -21,7 +21,7 @@ from ..camera import Camera
 from ..code import HeadCode
 from ..errors import HeadlabError
 from ..files import atomic_path
-from ..models.head_model import HeadModel
+from ..models.head_model import HeadModel, LandmarkEmbedding
 from ..raster import rasterize
 from .anchors import FieldFrame, anchor_embedding
 from .extract import mesh_normals
@@ -36,6 +36,12 @@ NEAR_SIGMA = 0.01
 _FAR_CUBE = 0.5
 
 _VIEW = 768  # pixels
+
+#: Necks are cut here, in the field's frame: within the box that is extracted, and above shoulders.
+LOWEST = -0.44
+
+#: Parts of head models that belong to no field's surface, by what their names hold.
+_NOT_SURFACE = ("teeth", "tongue", "gums", "lashes")
 
 
 @dataclass(frozen=True)
@@ -65,18 +71,32 @@ class HeadSampler:
     faces: Int[Tensor, "outer 3"]
     on_face: Bool[Tensor, "outer"]
     frame: FieldFrame
+    anchors: LandmarkEmbedding
 
     @classmethod
-    def of(cls, model: HeadModel) -> "HeadSampler":
+    def of(cls, model: HeadModel, canonical: HeadCode | None = None) -> "HeadSampler":
         """Look at the mean head from all sides. A second.
+
+        Args:
+            canonical: the mean head as the identity field shall show it; as it is where absent. What an open mouth
+                shows of teeth, gums and tongue is left out: they do not move with the lips, and lashes are no surface.
 
         Raises:
             HeadlabError: the model has no region "face" or no 68 landmarks.
         """
         if "face" not in model.regions:
             raise HeadlabError(f"{model.name} has no face region; a field needs to know where to be exact")
-        faces = model.faces[visible_faces(model.template, model.faces)]
-        return cls(model, faces, model.regions["face"][faces].all(1), FieldFrame.of(model))
+        vertices = model.template if canonical is None else model.vertices(canonical)
+        solid = torch.ones(len(model.faces), dtype=torch.bool)
+        if model.face_parts is not None:
+            inner = [i for i, name in enumerate(model.part_names) if any(word in name for word in _NOT_SURFACE)]
+            solid = ~torch.isin(model.face_parts, torch.tensor(inner, dtype=model.face_parts.dtype))
+        faces = model.faces[solid]
+        faces = faces[visible_faces(vertices, faces)]
+        frame = FieldFrame.of(model)
+        faces = faces[(frame.to_field(vertices)[:, 1] > LOWEST)[faces].any(1)]
+        on_face = model.regions["face"][faces].all(1)
+        return cls(model, faces, on_face, frame, anchor_embedding(model))
 
     def surface(self, code: HeadCode, face: int, rest: int, generator: torch.Generator) -> SurfaceSamples:
         """Draw points of one head, uniformly by area.
@@ -92,13 +112,12 @@ class HeadSampler:
         normals = mesh_normals(vertices, self.faces)
 
         def some(mask: Bool[Tensor, "outer"], count: int) -> tuple[Tensor, Tensor]:
-            which, weights = _draw(vertices, self.faces[mask], count, generator)
-            corners = self.faces[mask][which]
+            corners, weights = _draw(vertices, self.faces[mask], count, generator)
             return _at(vertices, corners, weights), F.normalize(_at(normals, corners, weights), dim=-1)
 
         face_points, face_normals = some(self.on_face, face)
         rest_points, rest_normals = some(~self.on_face, rest)
-        anchors = self.frame.to_field(self.model.surface_points(metres, anchor_embedding(self.model)))
+        anchors = self.frame.to_field(self.model.surface_points(metres, self.anchors))
         return SurfaceSamples(face_points, face_normals, rest_points, rest_normals, anchors)
 
     def correspondences(
@@ -106,8 +125,7 @@ class HeadSampler:
     ) -> Correspondences:
         """Draw points of a neutral head, moved off it along the normal, and the same points of a posed one."""
         start, end = (self.frame.to_field(self.model.vertices(code)) for code in (neutral, posed))
-        which, weights = _draw(start, self.faces, count, generator)
-        corners = self.faces[which]
+        corners, weights = _draw(start, self.faces, count, generator)
         sigma = torch.tensor(CORRESPONDENCE_SIGMAS)[torch.arange(count) * len(CORRESPONDENCE_SIGMAS) // max(count, 1)]
         offset = (sigma * torch.randn(count, generator=generator)).unsqueeze(-1)
         sides = []
@@ -132,48 +150,71 @@ def far_points(count: int, generator: torch.Generator) -> Float[Tensor, "points 
 
 def visible_faces(vertices: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3"]) -> Bool[Tensor, "faces"]:
     """Triangles that some view from outside shows, and those between such (too small for a pixel)."""
-    centre = (vertices.amin(0) + vertices.amax(0)) / 2
-    radius = float((vertices - centre).norm(dim=-1).max())
-    distance = 5 * radius
-    camera = Camera.frontal(0.48 * _VIEW * distance / radius, (_VIEW, _VIEW))
-    a, b, c = vertices[faces].unbind(1)
-    area = torch.linalg.cross(b - a, c - a)
     seen = torch.zeros(len(faces), dtype=torch.bool)
-    for rotation in _views():
-        moved = (vertices - centre) @ rotation.mT - torch.tensor([0.0, 0.0, distance])
-        shown = rasterize(camera.to_homogeneous(moved)[None], faces, camera.size).face
-        shown = shown[shown >= 0].unique().long()
-        # Through the open neck one looks at the backs of triangles: they are not outside.
-        seen[shown[area[shown] @ rotation[2] > 0]] = True
+    for direction in _directions():
+        seen |= seen_from(vertices, faces, direction)
     touched = torch.zeros(len(vertices), dtype=torch.bool)
     touched[faces[seen].flatten()] = True
     return seen | touched[faces].all(1)
 
 
-def _views() -> list[Float[Tensor, "3 3"]]:
-    """Rotations that bring 26 directions (faces, edges and corners of a cube) to the front."""
-    out = []
+def seen_from(
+    vertices: Float[Tensor, "verts 3"], faces: Int[Tensor, "faces 3"], direction: Float[Tensor, "3"]
+) -> Bool[Tensor, "faces"]:
+    """Triangles whose front a far camera shows.
+
+    Args:
+        direction: from the head to the camera.
+    """
+    centre = (vertices.amin(0) + vertices.amax(0)) / 2
+    radius = float((vertices - centre).norm(dim=-1).max())
+    distance = 5 * radius
+    camera = Camera.frontal(0.48 * _VIEW * distance / radius, (_VIEW, _VIEW))
+    rotation = _facing(direction)
+    moved = (vertices - centre) @ rotation.mT - torch.tensor([0.0, 0.0, distance])
+    shown = rasterize(camera.to_homogeneous(moved)[None], faces, camera.size).face
+    shown = shown[shown >= 0].unique().long()
+    a, b, c = vertices[faces[shown]].unbind(1)
+    seen = torch.zeros(len(faces), dtype=torch.bool)
+    # Through the open neck one looks at the backs of triangles: they are not outside.
+    seen[shown[torch.linalg.cross(b - a, c - a) @ rotation[2] > 0]] = True
+    return seen
+
+
+def _directions() -> list[Float[Tensor, "3"]]:
+    """To the 26 faces, edges and corners of a cube."""
     steps = (-1.0, 0.0, 1.0)
-    for direction in (torch.tensor([x, y, z]) for x in steps for y in steps for z in steps):
-        if not bool(direction.any()):
-            continue
-        front = F.normalize(direction, dim=0)
-        up = torch.tensor([0.0, 0.0, 1.0]) if abs(float(front[1])) > 0.9 else torch.tensor([0.0, 1.0, 0.0])
-        side = F.normalize(torch.linalg.cross(up, front), dim=0)
-        out.append(torch.stack([side, torch.linalg.cross(front, side), front]))
-    return out
+    every = [torch.tensor([x, y, z]) for x in steps for y in steps for z in steps]
+    return [direction for direction in every if bool(direction.any())]
+
+
+def _facing(direction: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """A rotation that brings a direction to the front."""
+    front = F.normalize(direction, dim=0)
+    up = torch.tensor([0.0, 0.0, 1.0]) if abs(float(front[1])) > 0.9 else torch.tensor([0.0, 1.0, 0.0])
+    side = F.normalize(torch.linalg.cross(up, front), dim=0)
+    return torch.stack([side, torch.linalg.cross(front, side), front])
 
 
 def _draw(
     vertices: Float[Tensor, "verts 3"], triangles: Int[Tensor, "faces 3"], count: int, generator: torch.Generator
-) -> tuple[Int[Tensor, "points"], Float[Tensor, "points 3"]]:
-    """Triangles and weights of their corners, uniformly by area."""
+) -> tuple[Int[Tensor, "points 3"], Float[Tensor, "points 3"]]:
+    """Corners and weights of points, uniformly by area above the cut through the neck."""
     a, b, c = vertices[triangles].unbind(1)
     area = torch.linalg.cross(b - a, c - a).norm(dim=-1)
-    which = torch.multinomial(area, count, replacement=True, generator=generator)
-    u, v = torch.rand(2, count, generator=generator)
-    root = u.sqrt()
-    return which, torch.stack([1 - root, root * (1 - v), root * v], -1)
+    area = torch.where(vertices[triangles][..., 1].amax(1) > LOWEST, area, 0.0)
+    corners, weights = [], []
+    missing = count
+    while missing > 0:
+        which = torch.multinomial(area, missing + missing // 4 + 8, replacement=True, generator=generator)
+        u, v = torch.rand(2, len(which), generator=generator)
+        root = u.sqrt()
+        share = torch.stack([1 - root, root * (1 - v), root * v], -1)
+        above = _at(vertices, triangles[which], share)[:, 1] > LOWEST
+        corners.append(triangles[which][above][:missing])
+        weights.append(share[above][:missing])
+        missing -= len(corners[-1])
+    return torch.cat(corners), torch.cat(weights)
 
 
 def _at(

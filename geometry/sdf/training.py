@@ -1,135 +1,137 @@
-"""Training an identity field: an auto-decoder, one latent per head learned along with the network.
+"""Training identity fields: NPHM's ensemble and NPM's single network, one latent per head (training_loop.py).
 
-As the authors train (Giebenhain et al. 2023, section 4 and their configuration): AdamW for the network, Adam for the
-rows of the codebook that a batch touches, gradients clipped, both rates halved at intervals; a latent longer than 1 is
-shortened when it is looked up. Heads come as pools of samples (sampling.py), of which every step draws some.
+Heads come as pools of samples (sampling.py), of which every step draws some; values and gradients of the field come
+from one pass (value_gradient.py).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ..errors import HeadlabError
-from .checkpoints import shortened
-from .culled import SHARE, culled_sdf
+from .blended_gradient import ensemble_value_and_gradient, network_value_and_gradient
+from .culled import SHARE
 from .identity import IdentityField
-from .losses import IdentityWeights, SurfaceBatch, ensemble_terms, identity_terms, total
+from .losses import IdentityWeights, SurfaceBatch, ensemble_terms, surface_terms, total
+from .mlp import DeepSDF
 from .sampling import SurfaceSamples, far_points, near_points
+from .training_config import LoopConfig
+from .training_loop import Terms, Trained, random_start, train_auto_decoder
+
+#: Mean length of that part of a fresh latent that comes from the anchors.
+_ANCHOR_START = 0.3
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The released recipe; its 15,000 epochs are here counted in steps."""
+    """The released recipe."""
 
-    steps: int = 15000
-    batch: int = 32  #: heads per step
     face_points: int = 750
     rest_points: int = 250
-    rate: float = 5e-4
-    latent_rate: float = 1e-3
-    halve_every: int = 5000  #: steps
-    weight_decay: float = 0.01
-    clip: float = 0.1
-    latent_clip: float = 0.1
-    share: float = SHARE  #: members below this share are left out
+    share: float = SHARE
+    """Members below this share of the blend are left out."""
     weights: IdentityWeights = field(default_factory=IdentityWeights)
-
-
-class AutoDecoder(nn.Module):
-    """The network and the codebook; `forward` is the loss, so that it can be spread over devices as one module."""
-
-    def __init__(self, network: IdentityField, heads: int, share: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.network = network
-        self.share = share
-        size = network.layout.latent
-        self.codes = nn.Embedding(heads, size, max_norm=1.0, sparse=True)
-        with torch.no_grad():
-            self.codes.weight.normal_(0, 0.1 / math.sqrt(size), generator=generator)
-
-    def forward(
-        self, heads: Int[Tensor, "batch"], batch: SurfaceBatch, anchors: Float[Tensor, "batch anchors 3"]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """The terms of L_id for some heads."""
-        latent = self.codes(heads)
-        folded = self.network.folded(latent)
-        terms = identity_terms(lambda points: culled_sdf(folded, points, self.share), batch, latent)
-        return terms | ensemble_terms(self.network.layout, latent, folded.anchors, anchors)
+    start: Literal["random", "anchors"] = "random"
+    """Latents at the start: short random ones, as released, or with the principal components of the heads' anchors in
+    front: heads that are alike then start alike, which a short training does not find by itself."""
+    loop: LoopConfig = field(default_factory=LoopConfig)
 
 
 @dataclass(frozen=True)
-class TrainedIdentities:
-    """What training gives, the network itself aside (it is trained in place)."""
+class _Batch:
+    """Points of some heads, flat so that they can be sent to a device."""
 
-    latents: Float[Tensor, "heads latent"]
-    history: list[dict[str, float]]
+    face: Float[Tensor, "batch face 3"]
+    face_normals: Float[Tensor, "batch face 3"]
+    rest: Float[Tensor, "batch rest 3"]
+    rest_normals: Float[Tensor, "batch rest 3"]
+    near: Float[Tensor, "batch near 3"]
+    far: Float[Tensor, "batch far 3"]
+    anchors: Float[Tensor, "batch anchors 3"]
+
+    def surface(self) -> SurfaceBatch:
+        return SurfaceBatch(self.face, self.face_normals, self.rest, self.rest_normals, self.near, self.far)
+
+
+class IdentityTask:
+    """L_id of an identity field on pools of samples."""
+
+    def __init__(self, network: IdentityField | DeepSDF, heads: Sequence[SurfaceSamples], config: TrainConfig) -> None:
+        """Raises:
+        HeadlabError: no heads, or heads whose anchors are not the network's.
+        """
+        if not heads:
+            raise HeadlabError("there are no heads to train on; give the samples of at least one")
+        self.network: nn.Module = network
+        self.heads, self.config = list(heads), config
+        self.count = len(self.heads)
+        ensemble = isinstance(network, IdentityField)
+        self.latent = network.layout.latent if ensemble else network.latent
+        for number, head in enumerate(self.heads):
+            wanted = (network.layout.anchors, 3) if ensemble else tuple(head.anchors.shape)
+            if tuple(head.anchors.shape) != wanted or min(len(head.face), len(head.rest)) == 0:
+                raise HeadlabError(
+                    f"head {number} has anchors {tuple(head.anchors.shape)}, {len(head.face)} points of the face and "
+                    f"{len(head.rest)} others; the network needs {wanted} and some of both"
+                )
+
+    def start(self, generator: torch.Generator) -> Float[Tensor, "count latent"]:
+        codes = random_start(self.count, self.latent, generator)
+        if self.config.start == "anchors" and self.count > 1:
+            room = self.network.layout.latent_global if isinstance(self.network, IdentityField) else self.latent
+            anchors = torch.stack([head.anchors for head in self.heads]).flatten(1)
+            left, size, _ = torch.linalg.svd(anchors - anchors.mean(0), full_matrices=False)
+            room = min(room, self.count - 1, size.shape[0])
+            part = left[:, :room] * size[:room]
+            codes[:, :room] += _ANCHOR_START * part / part.norm(dim=-1).mean()
+        return codes
+
+    def draw(self, rows: Int[Tensor, "batch"], generator: torch.Generator) -> _Batch:
+        batch, anchors = draw_batch([self.heads[i] for i in rows.tolist()], self.config, generator)
+        return _Batch(**vars(batch), anchors=anchors)
+
+    def loss(
+        self, network: nn.Module, latent: Float[Tensor, "batch latent"], batch: Any, generator: torch.Generator
+    ) -> tuple[Float[Tensor, ""], Terms]:
+        surface = batch.surface()
+        if isinstance(network, IdentityField):
+            folded = network.folded(latent)
+            value, gradient = ensemble_value_and_gradient(folded, surface.points(), self.config.share)
+            extra = ensemble_terms(network.layout, latent, folded.anchors, batch.anchors)
+        else:
+            assert isinstance(network, DeepSDF)
+            folded = network.folded([(slice(3, 3 + network.latent), latent)])
+            value, gradient = network_value_and_gradient(folded, surface.points())
+            extra = {}
+        terms = surface_terms(value, gradient, surface, latent) | extra
+        return total(terms, self.config.weights), terms
 
 
 def train_identity(
-    network: IdentityField,
+    network: IdentityField | DeepSDF,
     heads: Sequence[SurfaceSamples],
     config: TrainConfig,
-    generator: torch.Generator,
+    folder: Path | None = None,
     callback: Callable[[int, dict[str, float]], None] | None = None,
-) -> TrainedIdentities:
-    """Train a network and one latent per head, on whatever devices accelerate finds.
+) -> Trained:
+    """Train a network and one latent per head, or go on with what the folder holds.
 
     Args:
         network: changed in place; left in evaluation mode.
         heads: samples of each, in the network's frame, with as many anchors as it has.
         config: the recipe.
-        generator: for the codes' start and the draws, on the CPU.
+        folder: of the run; nothing is written where absent.
         callback: told the step and its terms.
 
     Raises:
-        HeadlabError: no heads, or heads whose anchors are not the network's.
+        HeadlabError: no heads, heads whose anchors are not the network's, or as `train_auto_decoder`.
     """
-    from accelerate import Accelerator
-
-    if not heads:
-        raise HeadlabError("there are no heads to train on; give the samples of at least one")
-    wanted = (network.layout.anchors, 3)
-    for number, head in enumerate(heads):
-        if tuple(head.anchors.shape) != wanted or min(len(head.face), len(head.rest)) == 0:
-            raise HeadlabError(
-                f"head {number} has anchors {tuple(head.anchors.shape)}, {len(head.face)} points of the face and "
-                f"{len(head.rest)} others; the network needs {wanted} and some of both"
-            )
-    accelerator = Accelerator()
-    model = AutoDecoder(network.train().requires_grad_(True), len(heads), config.share, generator)
-    parameters = list(network.parameters())
-    optimizer = torch.optim.AdamW(parameters, config.rate, weight_decay=config.weight_decay)
-    of_codes = torch.optim.SparseAdam(list(model.codes.parameters()), config.latent_rate)
-    prepared, optimizer, of_codes = accelerator.prepare(model, optimizer, of_codes)
-    history = []
-    for step in range(config.steps):
-        halved = 0.5 ** (step // config.halve_every)
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate * halved
-        for group in of_codes.param_groups:
-            group["lr"] = config.latent_rate * halved
-        which = torch.randint(len(heads), (min(config.batch, len(heads)),), generator=generator)
-        batch, anchors = draw_batch([heads[i] for i in which.tolist()], config, generator)
-        on_device = SurfaceBatch(**{name: value.to(accelerator.device) for name, value in vars(batch).items()})
-        terms = prepared(which.to(accelerator.device), on_device, anchors.to(accelerator.device))
-        loss = total(terms, config.weights)
-        optimizer.zero_grad()
-        of_codes.zero_grad()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(parameters, config.clip)
-        _clip_rows(model.codes.weight, config.latent_clip)
-        optimizer.step()
-        of_codes.step()
-        report = {name: float(value.detach()) for name, value in terms.items()} | {"loss": float(loss.detach())}
-        history.append(report)
-        if callback is not None:
-            callback(step, report)
-    network.eval().requires_grad_(False)
-    return TrainedIdentities(shortened(model.codes.weight.detach().cpu()), history)
+    return train_auto_decoder(IdentityTask(network, heads, config), config.loop, folder, config, callback)
 
 
 def draw_batch(
@@ -156,13 +158,3 @@ def draw_batch(
     far = torch.stack([far_points(max(1, config.face_points // 8), generator) for _ in heads])
     batch = SurfaceBatch(face, face_normals, rest, rest_normals, near, far)
     return batch, torch.stack([head.anchors for head in heads])
-
-
-def _clip_rows(weight: Tensor, limit: float) -> None:
-    """Shorten a sparse gradient as a whole, as clip_grad_norm_ does with dense ones."""
-    gradient = weight.grad
-    assert gradient is not None and gradient.is_sparse
-    coalesced = gradient.coalesce()
-    length = float(coalesced.values().norm())
-    if length > limit:
-        weight.grad = coalesced * (limit / (length + 1e-6))

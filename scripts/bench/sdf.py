@@ -4,14 +4,18 @@
 
 The field has the released configuration and our own anchors, fitted for some hundred steps to an analytic head-like
 shape (ellipsoids for skull, jaw, nose and ears, a cylinder for the neck); its speed does not depend on how well. The
-deformation has the released configuration and fresh weights. `dense` is IdentityField itself, all 40 members at every
-point in double and single precision. CPU seconds are the process's, all threads together; wall times mean little on a
-busy machine, so the load is noted.
+deformation has the released configuration and fresh weights. The peer, `upstream_style`, evaluates as the authors' code
+does: every member at every point of the grid, latents repeated for each point, 25,000 points at a time. It is timed on
+one such batch and its whole grid extrapolated from that, in the same run. CPU seconds are the process's, all threads
+together; wall times mean little on a busy machine, so the load is noted. Memory is that of a process of its own which
+reads the field and extracts.
 """
 
 import os
 import platform
-import resource
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,15 +29,20 @@ from torch import Tensor
 
 from ...geometry.files import write_bytes, write_json
 from ...geometry.models.default import load_default_head
-from ...geometry.sdf.anchors import mean_anchors
-from ...geometry.sdf.culled import culled_sdf
+from ...geometry.sdf.anchors import FieldFrame, mean_anchors
+from ...geometry.sdf.blend import member_weights, normalised
+from ...geometry.sdf.blended_gradient import ensemble_value_and_gradient
+from ...geometry.sdf.culled import SHARE, culled_sdf
 from ...geometry.sdf.expression import ExpressionConfig, ExpressionField
 from ...geometry.sdf.extract import SdfMesh, box_grid, components, extract_surface, pose_mesh
 from ...geometry.sdf.fast import FastIdentity
+from ...geometry.sdf.field_files import save_fields
 from ...geometry.sdf.frame import BOX
-from ...geometry.sdf.identity import IdentityConfig, IdentityField
-from ...geometry.sdf.losses import SurfaceBatch, identity_terms
+from ...geometry.sdf.head_fields import HeadFields
+from ...geometry.sdf.identity import IdentityConfig, IdentityField, local_coordinates
+from ...geometry.sdf.losses import SurfaceBatch, identity_terms, surface_terms
 from ...geometry.sdf.marching import march
+from ...geometry.sdf.mlp import BETA
 from ...geometry.sdf.narrow_band import dense_band
 
 
@@ -46,7 +55,9 @@ class Args:
     steps: int = 300  #: of fitting the field
     resolutions: tuple[int, ...] = (64, 128, 256)
     dense_resolution: int = 128  #: where the narrow band is compared with the whole grid; 0 for nowhere
-    points: int = 4000  #: for errors and dense rates
+    points: int = 4000  #: for errors
+    upstream_points: int = 25000  #: of the batch on which the upstream-style evaluation is timed
+    training_points: int = 2093  #: of one head in a training step; as released: 750 + 250 + 1000 + 93
     threads: int = 2
 
 
@@ -114,7 +125,38 @@ def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     return result, {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
 
 
-def measure_evaluation(field: IdentityField, latent: Tensor, fast: FastIdentity, mesh: SdfMesh, count: int) -> dict:
+def upstream_style(field: IdentityField, latent: Tensor, points: Tensor) -> Tensor:
+    """The field as the authors' code evaluates it: [point, latents] of every member at every point, nothing folded."""
+    layout, mlp = field.layout, field.ensembled_deep_sdf
+    shared, own = layout.split(latent)
+    head = field.folded(latent)  # for the anchors alone
+    count, sets = points.shape[0], layout.set_of_member()
+    local = local_coordinates(head, points)
+    known = torch.cat([shared.expand(layout.members, -1), own], -1)
+    inputs = torch.cat([local, known[:, None].expand(-1, count, -1)], -1)
+    hidden = inputs
+    for number in range(mlp.depth):
+        linear = mlp.linear(number)
+        if number == (mlp.depth - 1) // 2:
+            hidden = torch.cat([hidden, inputs], -1) / 2**0.5
+        hidden = torch.baddbmm(linear.bias[sets][:, None], hidden, linear.weight[sets].mT)
+        if number < mlp.depth - 1:
+            hidden = torch.nn.functional.softplus(hidden, BETA)
+    return (normalised(member_weights(points, head.anchors)) * hidden.squeeze(-1).mT).sum(-1)
+
+
+def measure_upstream(field: IdentityField, latent: Tensor, count: int, resolution: int, ours: dict) -> dict:
+    """The peer on one batch of grid points, and how much longer its whole grid would take than our extraction."""
+    low, high = torch.tensor(BOX)
+    points = low + (high - low) * torch.rand(count, 3, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        _, seconds = timed(lambda: upstream_style(field, latent, points))
+    whole = {f"grid_{name}": value * resolution**3 / count for name, value in seconds.items()}
+    ratios = {name: whole[f"grid_{name}"] / ours[name] for name in seconds}
+    return {**seconds, "points": count, "resolution": resolution, "extrapolated": whole, "ratio": ratios}
+
+
+def measure_errors(field: IdentityField, latent: Tensor, fast: FastIdentity, mesh: SdfMesh, count: int) -> dict:
     """Rates on points uniform in the box and near the surface, and errors against double precision."""
     generator = torch.Generator().manual_seed(1)
     low, high = torch.tensor(BOX)
@@ -127,26 +169,49 @@ def measure_evaluation(field: IdentityField, latent: Tensor, fast: FastIdentity,
     double = IdentityField(field.config, field.mean_anchors.double()).double()
     double.load_state_dict(field.state_dict())
     for name, points in sets.items():
-        dense, dense_time = timed(lambda p=points: torch.cat([field(x, latent) for x in p.split(1000)]).detach())
+        dense = torch.cat([field(x, latent) for x in points.split(1000)]).detach()
         exact = torch.cat([double(x, latent.double()) for x in points.double().split(1000)]).detach()
-        fast.value(points)
-        ours, fast_time = timed(lambda p=points: fast.value(p.repeat(5, 1)))
-        _, gradient_time = timed(lambda p=points: fast.value_and_gradient(p))
+        many = points.repeat(5, 1)
+        ours, fast_time = timed(lambda p=many: fast.value(p))
+        _, gradient_time = timed(lambda p=many: fast.value_and_gradient(p))
         out[name] = {
-            "dense_points_per_cpu_s": count / dense_time["cpu_s"],
             "fast_points_per_cpu_s": 5 * count / fast_time["cpu_s"],
-            "fast_with_gradient_points_per_cpu_s": count / gradient_time["cpu_s"],
+            "fast_with_gradient_points_per_cpu_s": 5 * count / gradient_time["cpu_s"],
             "fast_max_error": float((ours[:count] - exact).abs().max()),
             "dense_float32_max_error": float((dense - exact).abs().max()),
         }
     return out
 
 
-def measure_extraction(fast: FastIdentity, resolution: int) -> tuple[SdfMesh, dict]:
-    mesh, seconds = timed(lambda: extract_surface(fast, box_grid(resolution), normals=False))
+def measure_extraction(fast: FastIdentity, resolution: int, normals: bool) -> tuple[SdfMesh, dict]:
+    mesh, seconds = timed(lambda: extract_surface(fast, box_grid(resolution), normals=normals))
     asked = {name: count for name, count in mesh.evaluated.items() if count}
-    record = {**seconds, "points": asked, "vertices": len(mesh.vertices), "components": components(mesh)}
-    return mesh, {**record, "peak_gib_so_far": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return mesh, {**seconds, "points": asked, "vertices": len(mesh.vertices), "components": components(mesh)}
+
+
+#: What the process does whose memory is measured.
+_ALONE = """
+import re, sys, torch
+from pathlib import Path
+from headlab.geometry.sdf.field_files import load_fields
+torch.set_num_threads(int(sys.argv[3]))
+def peak(): return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 2**20
+fields = load_fields(Path(sys.argv[1]))
+before = peak()
+mesh = fields.extract(fields.identity_latents[0], None, int(sys.argv[2]))
+print(before, peak(), len(mesh.vertices))
+"""
+
+
+def measure_memory(field: IdentityField, latent: Tensor, resolution: int, threads: int) -> dict:
+    """Peak resident memory of a process that reads the field and extracts it, with exact normals."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "field.safetensors"
+        fields = HeadFields(field, None, latent[None], torch.zeros(0, 0), FieldFrame(torch.zeros(3)))
+        save_fields(path, fields)
+        command = [sys.executable, "-c", _ALONE, str(path), str(resolution), str(threads)]
+        before, peak, _ = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return {"resolution": resolution, "libraries_and_field_gib": float(before), "peak_gib": float(peak)}
 
 
 def measure_dense_grid(fast: FastIdentity, resolution: int) -> dict:
@@ -161,47 +226,68 @@ def measure_dense_grid(fast: FastIdentity, resolution: int) -> dict:
         **seconds,
         "components_dense": components(mesh),
         "components_narrow_band": components(sparse),
+        "points": band.evaluated["exact"],
         "largest_vertex_difference": float((mesh.vertices - sparse.vertices).abs().max()) if same else None,
     }
 
 
-def measure_posing(fast: FastIdentity, field: IdentityField, latent: Tensor, mesh: SdfMesh) -> dict:
+def measure_posing(fast: FastIdentity, field: IdentityField, latent: Tensor, mesh: SdfMesh, neutral: dict) -> dict:
+    """A posed extraction beside a neutral one: the same surface, moved, with normals of its own triangles."""
     torch.manual_seed(1)
     expression = ExpressionField(ExpressionConfig()).requires_grad_(False)
     code = torch.randn(expression.config.latent) * 0.02
     folded = expression.folded(latent, code, field.anchors(latent))
-    _, moved = timed(lambda: pose_mesh(mesh, folded, normals=False))
-    _, normals = timed(lambda: fast.value_and_gradient(mesh.vertices, 1e-5))
-    return {"vertices": len(mesh.vertices), "deformation": moved, "exact_normals_of_the_neutral": normals}
+    resolution = neutral["resolution"]
+
+    def posed() -> SdfMesh:
+        return pose_mesh(extract_surface(fast, box_grid(resolution), normals=False), folded)
+
+    _, seconds = timed(posed)
+    _, moved = timed(lambda: pose_mesh(mesh, folded))
+    ratios = {f"ratio_{name}": seconds[name] / neutral[name] for name in seconds}
+    return {**seconds, **ratios, "moving_alone": moved, "vertices": len(mesh.vertices)}
 
 
-def measure_training(field: IdentityField, latent: Tensor, mesh: SdfMesh) -> dict:
-    """One step of L_id, forward and backward with second derivatives: 2 heads of 500 points."""
+def measure_training(field: IdentityField, latent: Tensor, mesh: SdfMesh, count: int) -> dict:
+    """One step of L_id for one head of the released batch: forward, and backward to latents and weights.
+
+    The upstream-style step differentiates its dense evaluation twice, as the authors' does.
+    """
     field = field.requires_grad_(True)
     generator = torch.Generator().manual_seed(2)
-    pick = torch.randint(len(mesh.vertices), (2, 500), generator=generator)
+    parts = [count * n // 2093 for n in (750, 250, 1000, 93)]
+    pick = torch.randint(len(mesh.vertices), (1, sum(parts[:3])), generator=generator)
     surface = mesh.vertices[pick]
-    normals = torch.nn.functional.normalize(torch.randn(2, 500, 3, generator=generator), dim=-1)
-    far = torch.randn(2, 60, 3, generator=generator) * 0.3
-    batch = SurfaceBatch(
-        surface[:, :190], normals[:, :190], surface[:, 190:250], normals[:, 190:250], surface[:, 250:], far
-    )
-    codes = (latent + 0.01 * torch.randn(2, len(latent), generator=generator)).requires_grad_()
+    normals = torch.nn.functional.normalize(torch.randn(surface.shape, generator=generator), dim=-1)
+    far = torch.randn(1, parts[3], 3, generator=generator) * 0.3
+    face, rest, near = surface.split(parts[:3], 1)
+    batch = SurfaceBatch(face, normals[:, : parts[0]], rest, normals[:, parts[0] : parts[0] + parts[1]], near, far)
+    codes = (latent + 0.01 * torch.randn(1, len(latent), generator=generator)).requires_grad_()
+    wanted = [codes, *field.ensembled_deep_sdf.parameters()]
 
-    def step(sdf: Callable[[Tensor], Tensor]) -> None:
-        terms = identity_terms(sdf, batch, codes)
-        torch.autograd.grad(torch.stack(list(terms.values())).sum(), [codes, *field.ensembled_deep_sdf.parameters()])
+    def finish(terms: dict[str, Tensor]) -> None:
+        torch.autograd.grad(torch.stack(list(terms.values())).sum(), wanted)
 
-    _, dense = timed(lambda: step(lambda points: field(points, codes)))
-    _, culled = timed(lambda: step(lambda points: culled_sdf(field.folded(codes), points)))
+    def ours() -> None:
+        value, gradient = ensemble_value_and_gradient(field.folded(codes), batch.points(), SHARE)
+        finish(surface_terms(value, gradient, batch, codes))
+
+    def theirs() -> None:
+        finish(identity_terms(lambda points: upstream_style(field, codes[0], points[0])[None], batch, codes))
+
+    ours()
+    _, fast = timed(ours)
+    _, dense = timed(theirs)
     field.requires_grad_(False)
-    return {"dense": dense, "culled": culled, "cpu_ratio": dense["cpu_s"] / culled["cpu_s"]}
+    ratios = {name: dense[name] / fast[name] for name in fast}
+    return {"points": sum(parts), "heads": 1, "upstream_style": dense, "ours": fast, "ratio": ratios}
 
 
 def main(args: Args) -> None:
     torch.set_num_threads(args.threads)
     field, latent = fitted_field(args)
     fast = FastIdentity.of(field.folded(latent))
+    largest = max(args.resolutions)
     record: dict[str, Any] = {
         "machine": {
             "cpu": platform.processor() or platform.machine(),
@@ -210,16 +296,21 @@ def main(args: Args) -> None:
         },
         "threads": args.threads,
         "load_average": os.getloadavg(),
-        "peak_gib_before": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "extraction": {},
     }
+    extract_surface(fast, box_grid(32))  # the first call of everything
     mesh = None
     for resolution in args.resolutions:
-        mesh, record["extraction"][str(resolution)] = measure_extraction(fast, resolution)
+        mesh, plain = measure_extraction(fast, resolution, False)
+        _, exact = measure_extraction(fast, resolution, True)
+        record["extraction"][str(resolution)] = {"without_normals": plain, "with_exact_normals": exact}
     assert mesh is not None, "at least one resolution"
-    record["posing"] = measure_posing(fast, field, latent, mesh)
-    record["evaluation"] = measure_evaluation(field, latent, fast, mesh, args.points)
-    record["training_step"] = measure_training(field, latent, mesh)
+    exact = record["extraction"][str(largest)]["with_exact_normals"]
+    record["memory"] = measure_memory(field, latent, largest, args.threads)
+    record["posing"] = measure_posing(fast, field, latent, mesh, {**exact, "resolution": largest})
+    record["evaluation"] = measure_errors(field, latent, fast, mesh, args.points)
+    record["upstream_style"] = measure_upstream(field, latent, args.upstream_points, largest, exact)
+    record["training_step"] = measure_training(field, latent, mesh, args.training_points)
     if args.dense_resolution:
         record["dense_grid"] = {"resolution": args.dense_resolution, **measure_dense_grid(fast, args.dense_resolution)}
     if args.output is None:

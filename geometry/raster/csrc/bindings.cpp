@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "../../sdf/csrc/bindings.h"
 #include "kernels.h"
 #include "memory.h"
 #include "raster.h"
@@ -245,4 +246,5 @@ NB_MODULE(_native, m) {
     m.def("empty_int32", &empty<int32_t>, "shape"_a);
     bind<float>(m);
     bind<double>(m);
+    bind_fields(m);
 }

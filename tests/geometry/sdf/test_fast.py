@@ -1,8 +1,13 @@
 """The fast evaluations against the dense one."""
 
+import os
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import nphm
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +19,6 @@ from headlab.geometry.sdf.frame import BOX
 from headlab.geometry.sdf.identity import FoldedIdentity, IdentityConfig, IdentityField
 from headlab.geometry.sdf.layout import EnsembleLayout
 from headlab.geometry.sdf.mlp import DeepSDF
-from headlab.geometry.sdf.threads import parallel
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +102,43 @@ def test_threads_do_not_change_the_result() -> None:
     torch.testing.assert_close(one, two, atol=1e-7, rtol=0)
 
 
-def test_an_error_in_a_thread_is_raised_and_leaves_the_setting() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(ZeroDivisionError):
-            parallel(lambda n: 1 // n, [1, 0, 2])
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
+#: Runs one network by the instruction set named in the environment, with numpy alone: importing torch takes seconds.
+_BY_HAND = """
+import importlib.util, sys
+import numpy as np
+spec = importlib.util.spec_from_file_location("_native", sys.argv[1])
+native = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(native)
+draws = np.random.default_rng(0)
+sizes = [(3, 36), (36, 17), (20, 36), (36, 1)]
+weights = [(draws.standard_normal((1, a, b)) / a**0.5).astype(np.float32) for a, b in sizes]
+biases = [draws.standard_normal((1, b)).astype(np.float32) for _, b in sizes]
+points = draws.standard_normal((101, 3)).astype(np.float32)
+out, slope = np.empty((101, 1), np.float32), np.empty((101, 3), np.float32)
+assert native.FieldMlp(weights, biases, 2).run(points, 1, out, slope) == 0
+np.savez(sys.argv[2], *weights, *biases, points=points, out=out, slope=slope)
+"""
+
+
+@pytest.mark.parametrize("simd", ["scalar", "avx2", "avx512"])
+def test_every_instruction_set_has_the_same_values(simd: str, tmp_path: Path) -> None:
+    native = import_module("headlab.geometry._native").__file__
+    assert native is not None
+    path = tmp_path / "out.npz"
+    command = [sys.executable, "-c", _BY_HAND, native, str(path)]
+    subprocess.run(command, check=True, env={**os.environ, "HEADLAB_SIMD": simd})
+    with np.load(path) as file:
+        data = {name: torch.from_numpy(file[name]).double() for name in file.files}
+    weights, biases = ([data[f"arr_{i}"][0] for i in range(first, first + 4)] for first in (0, 4))
+    points = data["points"].requires_grad_()
+    hidden = points
+    for depth in range(3):
+        hidden = torch.cat([hidden, points], -1) if depth == 2 else hidden
+        hidden = torch.log2(1 + torch.exp2(hidden @ weights[depth] + biases[depth]))
+    value = hidden @ weights[3] + biases[3]
+    (slope,) = torch.autograd.grad(value.sum(), points)
+    torch.testing.assert_close(data["out"], value.detach(), atol=3e-6, rtol=0)
+    torch.testing.assert_close(data["slope"], slope, atol=3e-6, rtol=0)
 
 
 def test_fast_network_has_the_networks_values() -> None:

@@ -1,0 +1,4 @@
+#include "lanes_avx2.h"
+//
+#include "field.inl"
+HL_FIELD_KERNELS(kAvx2Kernels)

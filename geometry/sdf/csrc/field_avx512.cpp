@@ -1,0 +1,4 @@
+#include "lanes_avx512.h"
+//
+#include "field.inl"
+HL_FIELD_KERNELS(kAvx512Kernels)
