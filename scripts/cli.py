@@ -16,18 +16,34 @@ import tyro
 
 from ..geometry.errors import HeadlabError
 from .assets import Assets
+from .batch import Batch
+from .booth import Booth
+from .convert import Convert
+from .data import Data
+from .edit_attribute import EditAttribute
+from .evaluate import Evaluate
 from .fit import Fit
+from .generate import Generate
 from .personalize import Personalize
 from .track import Track
 from .train import Train
 from .transfer import Transfer
+from .view import View
 
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Track, tyro.conf.subcommand("track")]
     | Annotated[Transfer, tyro.conf.subcommand("transfer")]
+    | Annotated[Batch, tyro.conf.subcommand("batch")]
+    | Annotated[View, tyro.conf.subcommand("view")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[EditAttribute, tyro.conf.subcommand("edit-attribute")]
     | Annotated[Personalize, tyro.conf.subcommand("personalize")]
+    | Annotated[Booth, tyro.conf.subcommand("booth")]
+    | Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Assets, tyro.conf.subcommand("assets")]
 )
 
@@ -39,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     command = tyro.cli(
         tyro.conf.OmitSubcommandPrefixes[Command],  # type: ignore[arg-type]
         prog="headlab",
-        description="3D human heads from photos: fit, edit, train, export.",
+        description="3D human heads from photos, videos, depth and scans: fit, edit, train, measure, view, export.",
         args=[argument for argument in arguments if argument != "--debug"],
     )
     try:

@@ -10,8 +10,10 @@ say "ruff"
 "$bin/ruff" format --check .
 say "pyright"
 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 "$bin/pyright"
-say "browser and glTF validator"
+say "browser, virtual screen and glTF validator"
 need_packages chromium || echo "chromium is not installed: the browser tests are skipped"
+need_packages xvfb xdotool libvulkan1 mesa-vulkan-drivers libusb-1.0-0 libgl1 libegl1 libx11-6 libudev1 ||
+  echo "the window's tests need these: they are skipped"
 if command -v npm >/dev/null; then
   [ -d build/node_modules/gltf-validator ] || npm install --silent --no-audit --no-fund --prefix build gltf-validator playwright-core
 else
@@ -22,6 +24,6 @@ say "CUDA sources"
 bash scripts/compile_cuda.sh
 say "pytest"
 # As the command line sets them: no spinning threads on shared cores.
-export OMP_WAIT_POLICY=PASSIVE OPENBLAS_NUM_THREADS=1
+export OMP_WAIT_POLICY=PASSIVE OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 # From another folder, so that the installed package is what is tested.
-(cd tests && HEADLAB_CACHE=${HEADLAB_CACHE:-$OLDPWD/build/cache} "$bin/python" -m pytest -q -c ../pyproject.toml --rootdir .. . "$@")
+(cd tests && HEADLAB_CACHE=${HEADLAB_CACHE:-$OLDPWD/build/cache} "$bin/python" -m pytest -q -n 2 --dist loadfile -c ../pyproject.toml --rootdir .. . "$@")

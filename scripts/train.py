@@ -1,6 +1,7 @@
 """`headlab train`: train the autoencoder and the denoiser of latent diffusion on pairs of synthetic pictures.
 
-Both go on where they were stopped when started again with the same folder, however they were stopped.
+Fields of heads are in train_nphm.py. All go on where they were stopped when started again with the same folder,
+however they were stopped.
 """
 
 import json
@@ -10,8 +11,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from ..datasets.balance import Balance
 from ..diffusion.training_config import TrainingConfig
 from ..geometry.errors import HeadlabError
+from .train_classifier import TrainClassifier
+from .train_diffae import TrainDiffAE
+from .train_diffusionrig import TrainDiffusionRig
+from .train_ldm3d import TrainLdm3d
+from .train_morphable import TrainMorphable
+from .train_nphm import TrainNphm
+from .train_textures import TrainTextures
 
 # Networks are imported by the commands themselves: torch and diffusers would make every `--help` slow.
 
@@ -20,12 +29,18 @@ from ..geometry.errors import HeadlabError
 class TrainAutoencoder:
     """Train an autoencoder: pictures, or pictures with depth, to latents and back."""
 
-    pairs: Annotated[Path, tyro.conf.Positional]
-    """Folder of pairs (`python -m headlab.scripts.recipes.default_diffusion --generate` makes them)."""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    pairs: Annotated[Path | None, tyro.conf.Positional] = None
+    """Folder of pairs (`headlab data synthesize FOLDER --what pairs` makes them)."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = tyro.MISSING
     """Folder of the run: checkpoints, pictures, log and weights/ (a diffusers folder)."""
+    data: str | None = None
+    """Pictures in place of pairs: KIND:PATH, as `headlab data` takes them, such as lmdb:faces or affectnet:PATH."""
+    size: int = 64
+    """Side of the pictures of --data, pixels."""
+    balance: Balance = field(default_factory=Balance)
+    """Of the expressions of --data."""
     held_out: Path | None = None
-    """Folder of pairs for the validation pictures; the training pairs where none is given."""
+    """Folder of pairs for the validation pictures; the training pictures where none is given."""
     start: Path | None = None
     """Autoencoder to go on with: a diffusers folder or a .safetensors file, Stable Diffusion's too."""
     channels: Literal[3, 4, 6] = 4
@@ -62,7 +77,15 @@ class TrainAutoencoder:
         weights = AutoencoderWeights(self.perceptual, self.kl, self.adversarial, self.adversarial_from)
         sizes = AutoencoderConfig(self.channels, self.widths, latents=self.latents)
         config = AutoencoderTaskConfig(sizes, weights, self.decoder_only)
-        pictures = PictureSet(load_pairs(self.pairs), self.channels)
+        check_source(self.pairs, self.data)
+        if self.data is not None:
+            from ..diffusion.training_store import open_store_pictures
+
+            options = {"channels": self.channels, "balance": self.balance, "seed": self.training.seed}
+            pictures: Any = open_store_pictures(self.data, self.size, **options)
+        else:
+            assert self.pairs is not None
+            pictures = PictureSet(load_pairs(self.pairs), self.channels)
         held = pictures if self.held_out is None else PictureSet(load_pairs(self.held_out), self.channels)
         train(AutoencoderTask(config, pictures, held, vae), self.training, self.out, config, _Printer(self.training))
         print(f"wrote {self.out / 'weights'}")
@@ -72,10 +95,16 @@ class TrainAutoencoder:
 class TrainDenoiser:
     """Train a denoiser on the latents of a trained autoencoder."""
 
-    pairs: Annotated[Path, tyro.conf.Positional]
+    pairs: Annotated[Path | None, tyro.conf.Positional] = None
     """Folder of pairs."""
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = tyro.MISSING
     """Folder of the run; weights/ holds autoencoder and denoiser, as `headlab transfer --model` takes them."""
+    data: str | None = None
+    """Pictures in place of pairs: KIND:PATH, as `headlab data` takes them. Their labels, and fits where they have some,
+    are what the denoiser is given. Or rgbd:FOLDER, RGB-D selfies (a folder or recording per person, expressions.json
+    with a category per frame): trains the avatar mode, one capture of a person shown, another wanted."""
+    balance: Balance = field(default_factory=Balance)
+    """Of the expressions of --data."""
     held_out: Path | None = None
     """Folder of pairs for the validation pictures."""
     autoencoder: Path | None = None
@@ -125,8 +154,22 @@ class TrainDenoiser:
                 raise HeadlabError(f"{folder} holds pictures of {size} pixels, the model takes {wanted}; make others")
             return PairLatents(pairs, cached_latents(system.vae, pairs, alternating(pairs), self.out / name))
 
+        check_source(self.pairs, self.data)
         self.out.mkdir(parents=True, exist_ok=True)
-        pictures = data(self.pairs, "latents.safetensors")
+        if self.data is not None and self.data.startswith("rgbd:"):
+            from .train_selfies import selfie_data
+
+            pictures: Any = selfie_data(self.data, system, self.out / "selfies.safetensors")
+        elif self.data is not None:
+            from ..diffusion.training_store import StoreLatents, open_store_pictures
+
+            sizes, channels = system.config.denoiser, system.vae.config["in_channels"]
+            options = {"channels": channels, "balance": self.balance, "seed": self.training.seed}
+            store = open_store_pictures(self.data, sizes.size, **options)
+            pictures = StoreLatents(store, system.vae, sizes.expressions)
+        else:
+            assert self.pairs is not None
+            pictures = data(self.pairs, "latents.safetensors")
         held = None if self.held_out is None else data(self.held_out, "held_out.safetensors")
         config = DenoiserTaskConfig(
             system.config,
@@ -185,6 +228,12 @@ class TrainDenoiser:
         return prior_examples(system, load_default_head(), self.prior_pictures, seed=self.training.seed)
 
 
+def check_source(pairs: Path | None, data: str | None) -> None:
+    """Raises HeadlabError: neither is named, or both."""
+    if (pairs is None) == (data is None):
+        raise HeadlabError("name what to train on: either a folder of pairs, or --data KIND:PATH (see `headlab data`)")
+
+
 def _save_merged(system: Any, folder: Path) -> None:
     """A copy with the adapters worked in, so that it can be used while the training goes on."""
     import copy
@@ -213,11 +262,18 @@ class _Printer:
 
 @dataclass(frozen=True)
 class Train:
-    """Train the networks of latent diffusion."""
+    """Train latent diffusion, classifiers of DiffAE's codes, DiffusionRig, and neural head fields."""
 
     what: (
         Annotated[TrainAutoencoder, tyro.conf.subcommand("autoencoder")]
         | Annotated[TrainDenoiser, tyro.conf.subcommand("denoiser")]
+        | Annotated[TrainClassifier, tyro.conf.subcommand("classifier")]
+        | Annotated[TrainDiffusionRig, tyro.conf.subcommand("diffusionrig")]
+        | Annotated[TrainDiffAE, tyro.conf.subcommand("diffae")]
+        | Annotated[TrainLdm3d, tyro.conf.subcommand("ldm3d")]
+        | Annotated[TrainNphm, tyro.conf.subcommand("nphm")]
+        | Annotated[TrainMorphable, tyro.conf.subcommand("morphable")]
+        | Annotated[TrainTextures, tyro.conf.subcommand("textures")]
     )
 
     def run(self) -> None:

@@ -17,7 +17,8 @@ class Transfer:
     or a point va:VALENCE,AROUSAL, each from -1 to 1. Or videos (also folders of frames, or what `headlab track` wrote):
     each frame's expression is put on the target, into edited.mp4."""
     target: Path
-    """Photo to edit, or the head.npz or result folder of its earlier fit."""
+    """Photo to edit, or the head.npz or result folder of its earlier fit. Or an RGB-D capture, rgbd:FOLDER with colour,
+    depth and intrinsics (see --frame): its depth is edited, too, and a head is fitted to the edited points."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder for the results; made if need be."""
     renderer: Literal["auto", "mesh", "diffusion"] = "auto"
@@ -38,9 +39,13 @@ class Transfer:
     """The target's photo, where --target is an earlier fit and the photo is not beside it."""
     model: str = "default"
     """Head model for photos fitted now (sources must be of the target's); or the folder of a diffusion model, such as
-    `headlab personalize` writes."""
+    `headlab personalize` writes; or diffusionrig:PATH, a checkpoint of DiffusionRig (diffusionrig: the added one)."""
+    only: Literal["light", "expression", "pose"] | None = None
+    """Take this alone from the source, as DiffusionRig's modes do; in place of --jaw, --eyes, --pose and --light."""
     depth: Path | None = None
     """Depth of the target's photo, registered to it: 16-bit PNG, millimetres, 0 = none. Edited with the colour."""
+    frame: str | None = None
+    """Of an RGB-D target: which picture, as PERSON/NAME or NAME; the first where not given."""
     ply: bool = False
     """Write the edited colour and depth as a mesh (edited.ply), too; --depth implies it."""
     steps: int = 20
@@ -91,8 +96,10 @@ class Transfer:
         print(f"open {self.out / 'strip.png'}")
 
 
-def transfer_command(options: Transfer, progress=lambda stage: None) -> dict[str, Any]:
+def transfer_command(options: Transfer, progress=lambda stage: None, kit=None) -> dict[str, Any]:
     """What `headlab transfer` does; returns the report.
+
+    `kit` is what a batch keeps from one transfer to the next (`batch_transfer.Kit`): the workshop and its readers.
 
     Writes edited.png (edited_2.png, ... for further sources) at the photo's size, strip.png, head.npz with a code per
     source, and report.json; with depth also edited_depth.png and edited.ply.
@@ -104,47 +111,49 @@ def transfer_command(options: Transfer, progress=lambda stage: None) -> dict[str
 
     from ..geometry.errors import HeadlabError
     from ..geometry.files import write_json, write_png
-    from ..geometry.landmarks import open_detector
-    from ..heads.assets import find_asset
-    from ..heads.fit import FitConfig
     from ..heads.head_fit import HeadFit
     from ..heads.models import MODELS
     from ..heads.output_folder import output_folder
     from ..heads.transfer import TransferConfig, transfer
-    from ..heads.transfer_source import EXPRESSIVE, Workshop, fit_in, read_head, read_source, with_depth
+    from ..heads.transfer_diffusionrig import is_diffusionrig, only
+    from ..heads.transfer_source import fit_in, with_depth
     from ..heads.transfer_video import is_video
+    from .batch_transfer import Kit
+    from .transfer_capture import is_capture, transfer_capture
 
+    if is_capture(options.target):
+        return transfer_capture(options, progress)
     if any(is_video(Path(text)) for text in options.source):
         from .transfer_video import transfer_videos
 
         return transfer_videos(options, progress)
     start = time.perf_counter()
     fitted = fit_in(options.target)
-    bundle = None if options.model in MODELS else Path(options.model)
+    bundle = None if options.model in MODELS or is_diffusionrig(options.model) else Path(options.model)
     if bundle is not None and not bundle.exists():
         raise HeadlabError(
             f"{options.model} is neither a head model ({', '.join(MODELS)}) nor the folder of a diffusion model"
         )
     # The target's model is everyone's.
-    name = HeadFit.load(fitted).model if fitted is not None else "default" if bundle else options.model
+    given = options.model if options.model in MODELS else "default"
+    name = HeadFit.load(fitted).model if fitted is not None else given
     config = TransferConfig(options.strength, options.jaw, options.eyes, options.pose, options.light)
-    with open_detector(options.landmarks, find_asset("face_landmarker")) as detector:
-        workshop = Workshop(
-            name, detector, FitConfig(face=options.face, landmarks=EXPRESSIVE), options.texture_size, progress
-        )
+    config = config if options.only is None else only(config, options.only)
+    with Kit.of(options, name, progress) if kit is None else kit.lent(name) as kit:
+        workshop = kit.workshop
         progress("target")
-        target = read_head(options.target, workshop, options.photo)
+        target = kit.head(options.target, options.photo)
         if options.depth is not None:
             target = with_depth(target, options.depth)
         sources = []
         for text in options.source:
             progress(f"source {text}")
-            source = read_source(text, workshop)
+            source = kit.source(text)
             # A name tells the networks of the whole expression; of a part of it, the renders alone do.
             sources.append(source if options.strength == 1 else replace(source, emotion=-1, feeling=None))
     ready = time.perf_counter()
     progress("transfer")
-    renderer, choice, made = _renderer(options, bundle, workshop.model, target, progress)
+    renderer, choice, made = _renderer(options, bundle, kit, target, progress)
     pictures, heads = transfer(workshop.model, sources, target, config, renderer)
     done = time.perf_counter()
     report = {
@@ -155,7 +164,7 @@ def transfer_command(options: Transfer, progress=lambda stage: None) -> dict[str
         "model": name,
         "license": workshop.model.license.name,
         "commercial_use": workshop.model.license.commercial,
-        "taken": {key: getattr(options, key) for key in ("strength", "jaw", "eyes", "pose", "light")},
+        "taken": {key: getattr(config, key) for key in ("strength", "expression", "jaw", "eyes", "pose", "light")},
         "seconds": {"fit": round(ready - start, 3), "transfer": round(done - ready, 3)},
     }
     progress("writing")
@@ -171,12 +180,15 @@ def transfer_command(options: Transfer, progress=lambda stage: None) -> dict[str
     return report
 
 
-def _renderer(options: Transfer, bundle: Path | None, model, target, progress):
+def _renderer(options: Transfer, bundle: Path | None, kit, target, progress):
     """The renderer for `transfer` (None: the mesh), why it was chosen, and the list that it fills."""
     from ..geometry.errors import HeadlabError
+    from ..heads.transfer_diffusionrig import is_diffusionrig
     from ..heads.transfer_renderer import Choice
 
     needed = "--depth or --ply" if options.depth is not None or options.ply else "--text" if options.text else None
+    if is_diffusionrig(options.model):
+        return _rig_renderer(options, kit, target, progress, needed)
     if options.renderer == "mesh":
         if needed:
             raise HeadlabError(f"{needed} needs the diffusion renderer; leave out --renderer mesh")
@@ -184,10 +196,10 @@ def _renderer(options: Transfer, bundle: Path | None, model, target, progress):
 
     from ..diffusion.edit import EditConfig
     from ..heads.edit_photo import EditPhotoConfig
-    from ..heads.transfer_renderer import choose_renderer, diffusion_renderer, load_editor
+    from ..heads.transfer_renderer import choose_renderer, diffusion_renderer
 
     try:
-        editor = load_editor(bundle)
+        editor = kit.editor(bundle)
     except HeadlabError as error:
         if options.renderer == "diffusion" or bundle is not None or needed:
             raise
@@ -197,7 +209,7 @@ def _renderer(options: Transfer, bundle: Path | None, model, target, progress):
     elif needed:
         choice = Choice("diffusion", f"{needed} needs it")
     else:
-        choice = choose_renderer(model, target, editor)
+        choice = choose_renderer(kit.workshop.model, target, editor)
         if choice.renderer == "mesh":
             return None, choice, []
     text = None
@@ -216,7 +228,24 @@ def _renderer(options: Transfer, bundle: Path | None, model, target, progress):
         seed=options.seed,
     )
     made = []
-    return diffusion_renderer(model, target, editor, EditPhotoConfig(config, text=text), made, progress), choice, made
+    settings = EditPhotoConfig(config, text=text)
+    return diffusion_renderer(kit.workshop.model, target, editor, settings, made, progress), choice, made
+
+
+def _rig_renderer(options: Transfer, kit, target, progress, needed: str | None):
+    """DiffusionRig, which knows neither depth nor text."""
+    from ..diffusion.upstream.diffusionrig_edit import RigEditConfig
+    from ..geometry.errors import HeadlabError
+    from ..heads.transfer_diffusionrig import diffusionrig_renderer, open_diffusionrig, rig_choice
+
+    if needed or options.renderer == "mesh" or options.guidance != 1:
+        what = needed or ("--guidance" if options.guidance != 1 else "--renderer mesh")
+        raise HeadlabError(f"DiffusionRig takes no {what}; leave it out, or --model {options.model}")
+    network = open_diffusionrig(options.model)
+    config = RigEditConfig(options.steps, "noise" if options.fresh else "inversion", options.seed)
+    made = []
+    renderer = diffusionrig_renderer(kit.workshop.model, target, network, config, made, progress)
+    return renderer, rig_choice(options.model), made
 
 
 def _write_depth(folder: Path, suffix: str, edited, camera) -> None:

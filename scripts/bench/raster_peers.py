@@ -97,9 +97,9 @@ def _rays(scene: Scene, task: str, rebuild: bool) -> Call | None:
     v, u = torch.meshgrid(torch.arange(scene.size) + 0.5, torch.arange(scene.size) + 0.5, indexing="ij")
     half = scene.size / 2
     rays = torch.stack([(u - half) / scene.focal, (v - half) / scene.focal, torch.ones_like(u)], -1)
-    rays = o3d.core.Tensor(torch.cat([torch.zeros_like(rays), rays], -1).numpy())
-    vertices = o3d.core.Tensor(scene.vertices.numpy())
-    faces = o3d.core.Tensor(scene.faces.numpy().astype("uint32"))
+    rays = o3d.core.Tensor(torch.cat([torch.zeros_like(rays), rays], -1).numpy())  # pyright: ignore[reportCallIssue]
+    vertices = o3d.core.Tensor(scene.vertices.numpy())  # pyright: ignore[reportCallIssue]
+    faces = o3d.core.Tensor(scene.faces.numpy().astype("uint32"))  # pyright: ignore[reportCallIssue]
     threads = torch.get_num_threads()
 
     def build() -> Any:
