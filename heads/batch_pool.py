@@ -52,6 +52,7 @@ class _Order:
     item: Item
     tries: int = 0
     alone: bool = False
+    unlucky: int = 0  #: how often its worker died before it began
     stage: str = ""
     since: float = 0.0
     worked: float = 0.0  #: seconds in stages that it has left
@@ -198,8 +199,9 @@ class WorkerPool:
         while len(self._workers) < self.config.workers and load > sum(not worker.orders for worker in self._workers):
             self._workers.append(_Worker(self._factory, self.config))
         # Suspects want a worker for themselves: the emptiest takes no more until it has none.
-        shy = min(self._workers, key=lambda worker: len(worker.orders), default=None) if self._suspects else None
-        for worker in self._workers:
+        alive = [worker for worker in self._workers if not worker.dead_because]  # the others were killed just now
+        shy = min(alive, key=lambda worker: len(worker.orders), default=None) if self._suspects else None
+        for worker in alive:
             if any(order.alone for order in worker.orders.values()):
                 continue
             if worker is shy:
@@ -263,14 +265,16 @@ class WorkerPool:
             if self._stillborn >= _STILLBORN:
                 raise HeadlabError(f"workers end before they begin ({_cause(code)}): {words or 'without a word'}")
         for order in worker.orders.values():
-            if order.alone and worker.ready:
+            began = bool(order.stage or order.worked)
+            order.unlucky += not began
+            if order.alone and worker.ready and (began or order.unlucky > 3):
                 why = (
                     worker.dead_because
                     or f"crash: the worker was {_cause(code)} in {order.stage or 'waiting'}; {words}"
                 )
                 kind, _, message = why.partition(": ")
                 self._end(order, {"status": "failed", "seconds": {}, "error": {"kind": kind, "message": message}})
-            elif order.stage:
+            elif order.stage or order.alone:
                 self._suspects.append(order)
             else:
                 self._waiting.appendleft(order)
@@ -293,7 +297,10 @@ class WorkerPool:
                 # Threads tell time even while one of them hangs: it is clear which.
                 worker.kill("timeout: ")
                 for number, order in list(worker.orders.items()):
-                    if order in late:
+                    if order in late and len(late) > 1:  # in one stage together: each is tried alone
+                        del worker.orders[number]
+                        self._suspects.append(order)
+                    elif order in late:
                         del worker.orders[number]
                         message = f"longer than {config.timeout:g} s (--timeout), in {order.stage}"
                         error = {"kind": "timeout", "message": message}

@@ -110,7 +110,7 @@ def closest_calls(scene: Scene, noise: float, peers: list[str]) -> dict[str, Cal
         threads = torch.get_num_threads()
         world = o3d.t.geometry.RaycastingScene(nthreads=threads)
         world.add_triangles(
-            o3d.core.Tensor(scene.vertices.numpy()),
+            o3d.core.Tensor(scene.vertices.numpy()),  # pyright: ignore[reportCallIssue]
             o3d.core.Tensor(scene.faces.numpy().astype("uint32")),  # pyright: ignore[reportCallIssue]
         )
         query = o3d.core.Tensor(points.numpy())  # pyright: ignore[reportCallIssue]
