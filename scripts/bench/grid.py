@@ -134,7 +134,7 @@ def edit(folder: Path, model: Path, target: str, source: str, out: Path) -> None
     sources = sorted((folder / f"fits/source-{source}").glob("*/head.npz"))
     for fit in sorted((folder / f"fits/targets-{target}").glob("*/head.npz")):
         photo = next((folder / "photos/targets").glob(f"{fit.parent.name}*"))
-        one = work / fit.parent.name
+        one = work / f".{fit.parent.name}"
         Transfer(
             source=tuple(str(path) for path in sources),
             target=fit,
