@@ -14,10 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..geometry.errors import HeadlabError
 from .journal import Journal, Line, labels_of, parsed_lines
+from .journalled_store import ITEMS
 from .lmdb_diffae import DiffaeLmdb
 from .records import Fault, FaultReport, Labels, PictureRecord, Policy, usable
 from .remote import exists, joined, open_read, read_all, shard_addresses
-from .store_targets import FORMAT, INDEX, ITEMS
+from .store_targets import FORMAT, INDEX
 from .tar_samples import Sample, TruncatedShard, read_samples
 
 

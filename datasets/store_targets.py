@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ..geometry.errors import HeadlabError
-from .journal import Journal, Line, encoded_lines, parsed_lines
+from .journal import Line, encoded_lines, parsed_lines
+from .journalled_store import JournalledStore
 from .lmdb_diffae import DiffaeLayout
 from .lmdb_store import LmdbWriter
 from .remote import exists, is_remote, joined, read_all, write_all
 from .tar_samples import tar_bytes
 
-ITEMS, INDEX = "items.jsonl", "index.json"
+INDEX = "index.json"
 FORMAT = "headlab-webdataset-1"
 
 
@@ -38,7 +39,7 @@ class Target(Protocol):
         ...
 
 
-class LmdbTarget:
+class LmdbTarget(JournalledStore):
     """A store in DiffAE's layout, with the list of its items (`journal`) beside data.mdb."""
 
     def __init__(
@@ -60,48 +61,17 @@ class LmdbTarget:
         Raises:
             HeadlabError: the folder holds another store, or cannot be written.
         """
-        self.sizes, self.part = sizes, part
+        self.sizes = sizes
         self.layouts = {size: DiffaeLayout(size, quality=quality) for size in sizes}
-        self.writer = LmdbWriter(folder, most_bytes=most_bytes)
-        try:
-            self.journal = Journal(folder / ITEMS)
-            text = self.writer.get(b"length")
-            self.pictures = int(text or 0)
-            told = self.writer.get(self.layouts[sizes[0]].key(0))
-            if self.pictures and told is None:
+
+        def check(writer: LmdbWriter, pictures: int) -> None:
+            if pictures and writer.get(self.layouts[sizes[0]].key(0)) is None:
                 raise HeadlabError(f"{folder} holds pictures of other sizes than {sizes}; choose an empty folder")
-            self.done = self.journal.keep(self.pictures)
-            self.last_key = None
-            for line in self.journal.lines():
-                self.last_key = line["key"]
-        except BaseException:
-            self.writer.close()
-            raise
-        self._lines: list[Line] = []
-        self._values: dict[bytes, bytes] = {}
+
+        super().__init__(folder, part, most_bytes=most_bytes, check=check)
 
     def add(self, line: Line, pictures: Mapping[int, bytes]) -> None:
-        if pictures:
-            line = {**line, "index": self.pictures}
-            for size, data in pictures.items():
-                self._values[self.layouts[size].key(self.pictures)] = data
-            self.pictures += 1
-        self._lines.append(line)
-        if len(self._lines) >= self.part:
-            self._commit()
-
-    def _commit(self) -> None:
-        # The list first: lines that the store does not bear out are cut off when it is taken up again.
-        self.journal.append(self._lines)
-        self.writer.commit(self._values, {b"length": str(self.pictures).encode()})
-        self._lines, self._values = [], {}
-
-    def close(self, finished: bool) -> None:
-        try:
-            if finished:
-                self._commit()
-        finally:
-            self.writer.close()
+        self.put(line, {self.layouts[size].key(self.pictures): data for size, data in pictures.items()})
 
 
 class ShardTarget:

@@ -323,9 +323,9 @@ def resident(pid: int) -> int | None:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         pass
-    try:
-        import psutil
+    import psutil
 
+    try:
         return psutil.Process(pid).memory_info().rss
-    except Exception:
+    except psutil.Error:  # it has ended, or is not ours to look at
         return None

@@ -8,7 +8,7 @@ import trimesh
 from headlab.geometry.errors import HeadlabError
 from headlab.geometry.models.head_model import HeadModel
 from headlab.geometry.sdf.anchors import FieldFrame
-from headlab.geometry.sdf.default_fields import WEIGHTS, load_default_fields
+from headlab.geometry.sdf.default_fields import load_default_fields
 from headlab.geometry.sdf.fit_scan import ScanFitConfig, fit_neural_head
 from headlab.geometry.sdf.head_fields import HeadFields
 from headlab.geometry.sdf.latent_fit import LatentFitConfig
@@ -21,8 +21,6 @@ QUICK = ScanFitConfig(LatentFitConfig(steps=60, points=300), points=4000, resolu
 
 @pytest.fixture(scope="module")
 def fields() -> HeadFields:
-    if not WEIGHTS.is_file():
-        pytest.skip("the default fields are not in this checkout")
     return load_default_fields()
 
 
