@@ -1,6 +1,5 @@
 """From the numbers that the default network reads to heads and cameras, and back."""
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch.nn.functional import pad
 from ..camera import Camera
 from ..code import HeadCode
 from ..models.head_model import HeadModel
+from ..rodrigues import rotvec_to_rotmat
 from .default_net import HeadNumbers
 
 
@@ -32,6 +32,8 @@ def placed(
 
     The point is carried along by the root joint alone.
     """
+    import roma
+
     root = model.joints(codes.shape, codes.expression)[:, model.joint_names.index("root")]
     arm = (rotation @ (middle - root)[..., None])[..., 0]
     return codes.with_(rotation=roma.rotmat_to_rotvec(rotation), translation=position - root - arm)
@@ -67,7 +69,7 @@ def numbers_of_heads(model: HeadModel, codes: HeadCode, camera: Camera, shapes: 
     """Inverse of `heads_of_numbers`, for frontal cameras at the origin that look at the heads."""
     assert codes.light is not None and codes.albedo is not None
     size = camera.size[0]
-    rotation = roma.rotvec_to_rotmat(codes.rotation)
+    rotation = rotvec_to_rotmat(codes.rotation)
     root = model.joints(codes.shape, codes.expression)[:, model.joint_names.index("root")]
     arm = (rotation @ (focus(model, codes.shape) - root)[..., None])[..., 0]
     at = root + arm + codes.translation

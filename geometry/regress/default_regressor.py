@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,6 +24,7 @@ from ..fitting.priors import LandmarkPriors
 from ..landmarks.ibug68 import IBUG68, OUTER_EYE_CORNERS
 from ..models.default import load_default_head
 from ..models.head_model import HeadModel
+from ..rodrigues import rotvec_to_rotmat
 from .default_crop import CROP, UprightSquare
 from .default_decode import focus, heads_of_numbers, placed
 from .default_net import SHAPES, DefaultNet, HeadNumbers
@@ -132,8 +132,8 @@ class DefaultRegressor:
         centre = pixel.new_tensor([size[1] / 2, size[0] / 2])
         ray = pad((pixel - centre) * pixel.new_tensor([1.0, -1.0]) / focal, (0, 1), value=-1.0)
         # Turn the crop upright again, then the axis onto the ray. y runs up in the world.
-        turn = roma.rotvec_to_rotmat(pad(-square.angle[:, None], (2, 0)))
-        aside = roma.rotvec_to_rotmat(_between(ray))
+        turn = rotvec_to_rotmat(pad(-square.angle[:, None], (2, 0)))
+        aside = rotvec_to_rotmat(_between(ray))
         position = ray * (focal / pixels_per_metre)[:, None]
         codes = placed(self.model, codes, aside @ turn @ numbers.rotation, position, focus(self.model, codes.shape))
         return codes[0], Camera.frontal(focal, size, pixel.dtype)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from ...geometry.models.head_model import HeadModel
-from ...geometry.regress.default_net import HeadNumbers
+from ...geometry.regress.default_net import POINTS, HeadNumbers
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class LossWeights:
     camera: float = 4.0
     landmarks: float = 0.6
     swapped: float = 0.3  #: landmarks with the partner's identity (DECA's shape consistency)
-    same_face: float = 0.5
+    same_face: float = 1.0
+    points: float = 1.0  #: where the network finds `POINTS` of the landmarks
     light: float = 1.0
     albedo: float = 0.6
 
@@ -46,6 +47,7 @@ class HeadLosses:
         corners, weight = model.faces[embedding.faces].long(), embedding.weights[..., None]
         self.points = (model.template[corners] * weight).sum(1)
         self.points = self.points - self.points.mean(0)
+        self.found = spread_out(self.points, POINTS)
         self.point_shape = (model.shape_basis[corners][..., :shapes] * weight[..., None]).sum(1)
         self.point_shape = (self.point_shape - self.point_shape.mean(0)).flatten(0, 1)
         self.point_moves = (model.expression_basis[corners] * weight[..., None]).sum(1).flatten(0, 1)
@@ -71,9 +73,20 @@ class HeadLosses:
         return ((difference @ self.shape_gram) * difference).sum(-1)
 
     def __call__(
-        self, got: HeadNumbers, want: HeadNumbers, landmarks: Float[Tensor, "batch points 2"]
+        self,
+        got: HeadNumbers,
+        want: HeadNumbers,
+        landmarks: Float[Tensor, "batch points 2"],
+        found: Float[Tensor, "batch few 2"],
     ) -> dict[str, Tensor]:
-        """Weighted terms; rows 2 k and 2 k + 1 show one person. Landmarks in parts of the crop's side."""
+        """Weighted terms; rows 2 k and 2 k + 1 show one person. Landmarks in parts of the crop's side.
+
+        Args:
+            got: what the network says.
+            want: the truth.
+            landmarks: MediaPipe's 478 points.
+            found: the network's `POINTS`.
+        """
         w = self.weights
         partner = got.shape.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
         psi = got.expression - want.expression
@@ -83,6 +96,7 @@ class HeadLosses:
             error = (self.project(got, shape) - landmarks).square().sum(-1)
             return 100 * (error + 1e-6).sqrt().mean()  # percent of the side
 
+        missed = (found - landmarks[:, self.found]).square().sum(-1)
         camera = torch.cat(
             [
                 3 * (got.log_scale - want.log_scale)[:, None],
@@ -100,7 +114,18 @@ class HeadLosses:
             "camera": w.camera * camera.square().sum(-1).mean(),
             "landmarks": w.landmarks * landmark_error(got.shape),
             "swapped": w.swapped * landmark_error(partner),
+            "points": w.points * 100 * (missed + 1e-6).sqrt().mean(),
             "same_face": w.same_face * self.millimetres(got.shape - partner).mean(),
             "light": w.light * ((got.light - want.light) / self.light_std).square().mean(),
             "albedo": w.albedo * (got.albedo - want.albedo).square().mean(),
         }
+
+
+def spread_out(points: Float[Tensor, "points 3"], count: int) -> Int[Tensor, "count"]:
+    """Sorted indices of so many points, each in turn the farthest from those before; the first is the lowest."""
+    chosen = [int(points[:, 1].argmin())]
+    distance = (points - points[chosen[0]]).norm(dim=-1)
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (points - points[chosen[-1]]).norm(dim=-1))
+    return torch.tensor(sorted(chosen))

@@ -35,7 +35,7 @@ from .checkpoint import save_checkpoint
 from .default_losses import HeadLosses, LossWeights
 
 #: Weights that `--steadiness` is chosen from.
-STEADINESSES = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
+STEADINESSES = (0.0, 1.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Args:
     """Of `default_regressor`."""
     out: Annotated[Path, tyro.conf.Positional]
     """Checkpoint to write; may be the same."""
-    steadiness: float = 5.0
+    steadiness: float = 30.0
     """How much what changes within one person is shrunk."""
     people: int = 8192
     """Two pictures each, made where missing."""

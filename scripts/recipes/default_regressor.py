@@ -13,14 +13,16 @@ import math
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
+from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 from ...datasets.synthetic import SyntheticBatch, SyntheticConfig, SyntheticHeads, read_shard, write_shards
 from ...geometry.models.default import load_default_head
@@ -32,6 +34,9 @@ from .averaging import cosine_rate, follow
 from .checkpoint import save_checkpoint as save_checkpoint
 from .default_losses import HeadLosses, LossWeights
 from .default_readout import fold_readout
+
+#: Pictures are cut up to so many pixels off the middle.
+_SHIFT = 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Args:
     """Where generation stops."""
     every: int = 500
     """Steps between checkpoints and lines of the log."""
-    steadiness: float = 5.0
+    steadiness: float = 30.0
     """Of the readout of identity that is computed at the end, see `default_readout`."""
     readout: int = 8192
     """People that it is computed from; 0: left as trained."""
@@ -98,6 +103,25 @@ class Pictures:
         names = vars(numbers[0])
         joined = HeadNumbers(**{n: torch.cat([getattr(v, n) for v in numbers]).to(device) for n in names})
         return torch.cat(images).to(device).float() / 255, joined, torch.cat(landmarks).to(device)
+
+
+def disturbed(
+    images: Float[Tensor, "n 3 side side"], numbers: HeadNumbers, landmarks: Float[Tensor, "n points 2"]
+) -> tuple[Float[Tensor, "n 3 side side"], HeadNumbers, Float[Tensor, "n points 2"]]:
+    """Pictures of other exposure and contrast, cut a few pixels off; landmarks in parts of the side."""
+    count, side = len(images), images.shape[-1]
+    one = (count, 1, 1, 1)
+    images = (images * torch.empty(one, device=images.device).uniform_(0.75, 1.25)).clamp(1e-4, 1)
+    images = images ** torch.empty(one, device=images.device).uniform_(0.85, 1.18)
+    framed = pad(images, (_SHIFT,) * 4, mode="replicate")
+    moves = torch.randint(-_SHIFT, _SHIFT + 1, (4, 2))  # each for a quarter of the pictures: cutting stays cheap
+    part = -(-count // 4)
+    cut = [
+        framed[k * part : (k + 1) * part, :, _SHIFT - y : _SHIFT - y + side, _SHIFT - x : _SHIFT - x + side]
+        for k, (x, y) in enumerate(moves.tolist())
+    ]
+    moved = (moves.to(images) / side).repeat_interleave(part, 0)[:count]
+    return torch.cat(cut), replace(numbers, offset=numbers.offset + moved), landmarks + moved[:, None]
 
 
 def truth(model, batch: SyntheticBatch) -> HeadNumbers:
@@ -144,7 +168,7 @@ def _train(args: Args, model) -> None:
         net.load_state_dict(state)
     net = net.to(args.device)
     losses = HeadLosses(model, SHAPES, net.light_std, args.weights).to(args.device)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=args.rate, weight_decay=0.02)
     average = {name: value.detach().clone() for name, value in net.state_dict().items()}
     start, sums = time.monotonic(), {}
     step = count = done = 0
@@ -156,10 +180,11 @@ def _train(args: Args, model) -> None:
         if step % 50 == 0:
             count = pictures.refresh(model)
         images, want, landmarks = pictures.draw(args.pairs, args.device)
-        images = (images * torch.empty(len(images), 1, 1, 1, device=args.device).uniform_(0.8, 1.2)).clamp(0, 1)
+        images, want, landmarks = disturbed(images, want, landmarks)
         with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.half):
-            got = net(images.contiguous(memory_format=torch.channels_last))
-        terms = losses(got, want, landmarks)
+            features, found = net.features_and_points(images.contiguous(memory_format=torch.channels_last))
+            got = net.numbers(features)
+        terms = losses(got, want, landmarks, found)
         loss = sum(terms.values(), torch.zeros((), device=args.device))
         optimizer.zero_grad()
         loss.backward()
