@@ -7,7 +7,6 @@ pairs of the first stage are (`datasets/synthetic/pairs`).
 from dataclasses import replace
 from functools import lru_cache
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +16,7 @@ from ..datasets.attached_fit import AttachedFit
 from ..geometry.errors import HeadlabError
 from ..geometry.models.head_model import HeadModel
 from ..geometry.regress.default_decode import focus
+from ..geometry.rodrigues import rotvec_to_rotmat
 from ..geometry.texture.albedo_model import AlbedoModel
 from ..geometry.texture.default_albedo import default_albedo
 from .condition_encoder import network_maps
@@ -67,7 +67,7 @@ class AttachedMaps:
         points = "478" if "478" in model.landmarks else "68"
         middle = focus(model, code.shape[None], points)[0]
         root = model.joints(code.shape, code.expression)[model.joint_names.index("root")]
-        at = root + code.translation + roma.rotvec_to_rotmat(code.rotation) @ (middle - root)
+        at = root + code.translation + rotvec_to_rotmat(code.rotation) @ (middle - root)
         return (fit.camera.R @ at + fit.camera.t)[2]
 
     def rig(self, fit: AttachedFit, size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """Rodrigues' formula, the one rotation every head needs.
 
 `roma` has it too, and has all other conversions that this project uses; since 1.6.1 it loads torch's compiler when it
-is imported, which takes longer than torch itself. What must open quickly takes this one.
+is imported, which takes as long as importing torch itself. What must open quickly takes this one.
 """
 
 import torch

@@ -7,7 +7,6 @@ are told in the axes of a camera at the same place that looks at the middle of t
 
 from dataclasses import dataclass, replace
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +17,7 @@ from ..geometry.camera import FRONTAL, Camera
 from ..geometry.code import HeadCode
 from ..geometry.models.head_model import HeadModel
 from ..geometry.regress.default_crop import UprightSquare, rotation2d
+from ..geometry.rodrigues import rotvec_to_rotmat
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class CropView:
         ahead = normalize(torch.linalg.solve(camera.K, torch.cat([square.centre, one])), dim=0)
         upright = torch.eye(3).to(camera.K)
         upright[:2, :2] = turn
-        to_middle = roma.rotvec_to_rotmat(_turn_to_z(upright @ ahead))
+        to_middle = rotvec_to_rotmat(_turn_to_z(upright @ ahead))
         axes = camera.R.new_tensor(FRONTAL).mT @ to_middle @ upright @ camera.R
         return cls(square, camera, cropped, axes, ahead)
 

@@ -6,7 +6,6 @@ Maps are drawn twice as fine and averaged down, with the plain colours of the al
 
 from dataclasses import replace
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +16,7 @@ from ..diffusion.denoiser import Given
 from ..geometry.code import HeadCode
 from ..geometry.models.head_model import HeadModel
 from ..geometry.regress.default_decode import focus
+from ..geometry.rodrigues import rotvec_to_rotmat
 from ..geometry.texture.default_albedo import default_albedo
 from .crop_view import CropView
 from .transfer import PhotoHead, Source
@@ -81,7 +81,7 @@ def focus_distance(view: CropView, model: HeadModel, code: HeadCode) -> float:
     points = "478" if "478" in model.landmarks else "68"
     middle = focus(model, code.shape[None], points)[0]
     root = model.joints(code.shape, code.expression)[model.joint_names.index("root")]
-    at = root + code.translation + roma.rotvec_to_rotmat(code.rotation) @ (middle - root)
+    at = root + code.translation + rotvec_to_rotmat(code.rotation) @ (middle - root)
     return view.distance(at[None])
 
 

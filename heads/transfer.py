@@ -7,7 +7,6 @@ renderer (`transfer_renderer`)
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,6 +16,7 @@ from ..geometry.code import HeadCode
 from ..geometry.errors import HeadlabError
 from ..geometry.frame import Frame
 from ..geometry.models.head_model import HeadModel
+from ..geometry.rodrigues import rotvec_to_rotmat
 from .head_fit import HeadFit
 from .transfer_composite import Canvas, CompositeConfig
 from .transfer_lids import meet_lids
@@ -110,8 +110,10 @@ def transferred_code(
     if config.eyes:
         code = code.with_(eyes=_between(old.eyes, taken.code.eyes, config.strength))
     if config.pose:
+        import roma
+
         # Turned as seen by the camera, whatever way the two cameras look in their worlds.
-        facing = roma.rotvec_to_rotmat(taken.code.rotation)
+        facing = rotvec_to_rotmat(taken.code.rotation)
         rotation = roma.rotmat_to_rotvec(target.camera.R.mT @ taken.camera.R @ facing)
         code = code.with_(
             rotation=_between(old.rotation, rotation, config.strength),
@@ -202,5 +204,7 @@ def _between(a: Float[Tensor, "*batch 3"], b: Float[Tensor, "*batch 3"], share: 
         return a
     if share == 1:
         return b
-    step = roma.rotmat_to_rotvec(roma.rotvec_to_rotmat(a).mT @ roma.rotvec_to_rotmat(b))
-    return roma.rotmat_to_rotvec(roma.rotvec_to_rotmat(a) @ roma.rotvec_to_rotmat(step * share))
+    import roma
+
+    step = roma.rotmat_to_rotvec(rotvec_to_rotmat(a).mT @ rotvec_to_rotmat(b))
+    return roma.rotmat_to_rotvec(rotvec_to_rotmat(a) @ rotvec_to_rotmat(step * share))

@@ -19,6 +19,7 @@ from ..geometry.landmarks import LandmarkDetector
 from ..geometry.models.head_model import HeadModel
 from .emotions import CATEGORIES, category, category_index, expression_of, is_category, valence_arousal
 from .fit import FitConfig, FitTools, detect_face, fit_photos
+from .fitted_photo import photo_candidates
 from .head_fit import HeadFit
 from .models import load_model
 from .transfer import PhotoHead, Source
@@ -165,13 +166,6 @@ def read_sliders(path: Path, model: HeadModel) -> dict[str, float]:
 
 def _label(path: Path) -> str:
     return path.absolute().parent.name if path.name == "head.npz" else path.stem
-
-
-def photo_candidates(fit: HeadFit, index: int, fitted: Path) -> list[Path]:
-    listed = fit.report.get("photos", [])
-    recorded = [Path(str(listed[index].get("source")))] if index < len(listed) else []
-    name = fit.sources[index]
-    return [fitted.parent / name, *recorded, fitted.absolute().parent.parent / name]
 
 
 def _photo_of(fit: HeadFit, index: int, fitted: Path) -> Path:

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from ..viewers.session import Session
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,6 @@ def view(options: View) -> None:
     Raises:
         HeadlabError: nothing to show, a file of another kind, no display, a port in use, a package that is missing.
     """
-    import sys
-
     from ..geometry.errors import HeadlabError
 
     # Before the slow imports: what is plainly wrong shall be said at once.
@@ -49,32 +50,45 @@ def view(options: View) -> None:
         raise HeadlabError("nothing to show; name a folder that `headlab fit` wrote, a mesh or a point cloud")
     if not 0 <= options.port <= 65535:
         raise HeadlabError(f"there is no port {options.port}; ports go from 0 (any that is free) to 65535")
-    device = ""
-    if options.out is None and not options.web:
-        from ..viewers.display_probe import probe_display
-
-        device = probe_display()
-
-    from ..heads.view.opened import open_any
-
-    opened = [open_any(path) for path in options.paths]
     if options.out is not None:
-        from ..viewers.offscreen import draw
+        _draw(options, options.out)
+    elif options.web:
+        from ..viewers.web_port import check_port
 
-        draw(options.figure, opened, options.out)
-        print(options.out)
-        return
-    from ..viewers.session import Session
-
-    session = Session(opened, photo=options.photo, folder=options.save_to)
-    if session.message:
-        print(f"headlab: {session.message}", file=sys.stderr)
-    title = f"headlab: {', '.join(item.name for item in opened)}"
-    if options.web:
+        check_port(options.host, options.port)
+        session, title = _session(options)
         from ..viewers.web import show_web
 
         show_web(session, title, host=options.host, port=options.port)
     else:
+        from ..viewers.display_probe import DisplayProbe
+
+        # Asked in a process of its own, while this one imports torch and reads the head.
+        with DisplayProbe() as probe:
+            session, title = _session(options)
+            graphics = probe.graphics()
         from ..viewers.window import show_window
 
-        show_window(session, title, device)
+        show_window(session, title, graphics)
+
+
+def _draw(options: View, out: Path) -> None:
+    from ..heads.view.opened import open_any
+    from ..viewers.offscreen import draw
+
+    draw(options.figure, [open_any(path) for path in options.paths], out)
+    print(out)
+
+
+def _session(options: View) -> "tuple[Session, str]":
+    """What is to be shown, and the title over it."""
+    import sys
+
+    from ..heads.view.opened import open_any
+    from ..viewers.session import Session
+
+    opened = [open_any(path) for path in options.paths]
+    session = Session(opened, photo=options.photo, folder=options.save_to)
+    if session.message:
+        print(f"headlab: {session.message}", file=sys.stderr)
+    return session, f"headlab: {', '.join(item.name for item in opened)}"

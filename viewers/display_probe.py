@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 
 from ..geometry.errors import HeadlabError
+from .graphics import Graphics
 
 _INSTEAD = "or show the head in a browser: headlab view … --web"
 _INSTALL = "pip install 'headlab[view]'"
@@ -21,6 +22,7 @@ _PACKAGES = {
     "libgomp.": "libgomp1",
     "libvulkan.": "libvulkan1",
 }
+#: Opens a window; with the argument "opengl", by OpenGL.
 _PROBE = """
 import os, sys
 try:
@@ -29,6 +31,10 @@ try:
 except (ImportError, OSError) as error:
     print(f"import: {error}", file=sys.stderr)
     os._exit(3)
+if "opengl" in sys.argv:
+    from headlab.viewers.graphics import draw_with_opengl
+    if not draw_with_opengl():
+        os._exit(4)
 gui.Application.instance.initialize()
 gui.Application.instance.create_window("headlab", 64, 64)
 sys.stdout.flush()
@@ -42,32 +48,62 @@ def require_package(name: str) -> None:
         raise HeadlabError(f"{name} is not installed, and this view needs it: {_INSTALL}")
 
 
-def probe_display(timeout: float = 60.0) -> str:
-    """Find out whether a window can be opened.
+class DisplayProbe:
+    """The question whether a window can be opened, asked in another process while this one does something else."""
 
-    Returns:
-        The name of what will draw it, such as "llvmpipe (LLVM 15.0.6, 256 bits)"; empty where it is not told.
+    def __init__(self) -> None:
+        """Ask.
 
-    Raises:
-        HeadlabError: Open3D is not installed, a library or the graphics driver is missing (the packages are named), or
-            there is no display.
-    """
-    require_package("open3d")
-    if sys.platform.startswith("linux") and not _has_display():
-        shown = os.environ.get("DISPLAY")
-        reason = f"the display {shown} cannot be opened" if shown else "there is no display (DISPLAY is not set)"
-        raise HeadlabError(f"cannot open a window: {reason}; log in with ssh -X or use xvfb-run, {_INSTEAD}")
-    try:
-        done = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        raise HeadlabError(
-            f"cannot open a window: Open3D did not answer within {timeout:g} s; start again, {_INSTEAD}"
-        ) from error
-    output = done.stdout + done.stderr
-    if done.returncode:
-        raise HeadlabError(explain(done.returncode, output))
-    device = re.search(r"Selected physical device '([^']*)'", output)
-    return device[1] if device else ""
+        Raises:
+            HeadlabError: Open3D is not installed, or there is no display.
+        """
+        require_package("open3d")
+        if sys.platform.startswith("linux") and not _has_display():
+            shown = os.environ.get("DISPLAY")
+            reason = f"the display {shown} cannot be opened" if shown else "there is no display (DISPLAY is not set)"
+            raise HeadlabError(f"cannot open a window: {reason}; log in with ssh -X or use xvfb-run, {_INSTEAD}")
+        self._vulkan, self._opengl = self._asked(), self._asked("opengl")
+
+    @staticmethod
+    def _asked(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _PROBE, *words]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def graphics(self, timeout: float = 60.0) -> Graphics:
+        """The answer. OpenGL where Vulkan is only software, or does not work.
+
+        Args:
+            timeout: how long to wait for it, seconds.
+
+        Raises:
+            HeadlabError: a library or the graphics driver is missing (the packages are named), or no answer came.
+        """
+        try:
+            output, _ = self._vulkan.communicate(timeout=timeout)
+            named = re.search(r"Selected physical device '([^']*)'", output)
+            found = Graphics(named[1] if named else "")
+            if self._vulkan.returncode == 0 and not found.soft:
+                return found
+            renderer, _ = self._opengl.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise HeadlabError(
+                f"cannot open a window: Open3D did not answer within {timeout:g} s; start again, {_INSTEAD}"
+            ) from error
+        if self._opengl.returncode == 0:
+            named = re.search(r"^\[[^]]*\], \[([^]]*)\]", renderer, re.MULTILINE)  # [vendor], [renderer], ...
+            return Graphics(named[1] if named else "", opengl=True)
+        if self._vulkan.returncode:
+            raise HeadlabError(explain(self._vulkan.returncode, output))
+        return found
+
+    def __enter__(self) -> "DisplayProbe":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """An answer that nobody waits for any more is not waited for."""
+        for process in (self._vulkan, self._opengl):
+            with process:
+                process.kill()
 
 
 def explain(code: int, output: str) -> str:

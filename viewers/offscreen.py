@@ -153,6 +153,7 @@ def film(opened: Sequence[Opened]) -> tuple[Iterator[Picture], float]:
     return turning(upright(first), size=_FILM), _RATE
 
 
+@torch.inference_mode()
 def draw(kind: str, opened: Sequence[Opened], path: Path) -> None:
     """Draw a figure and write it.
 

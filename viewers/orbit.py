@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass, replace
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..geometry.camera import FRONTAL, Camera
+from ..geometry.rodrigues import rotvec_to_rotmat
 
 _STEEPEST = math.radians(89)
 
@@ -57,8 +57,8 @@ class Orbit:
     @property
     def axes(self) -> Float[Tensor, "3 3"]:
         """Rows: the camera's x (right), y (down) and z (forward) in the world."""
-        turn = roma.rotvec_to_rotmat(torch.tensor([0.0, -self.yaw, 0.0], dtype=torch.float64))
-        tilt = roma.rotvec_to_rotmat(torch.tensor([self.pitch, 0.0, 0.0], dtype=torch.float64))
+        turn = rotvec_to_rotmat(torch.tensor([0.0, -self.yaw, 0.0], dtype=torch.float64))
+        tilt = rotvec_to_rotmat(torch.tensor([self.pitch, 0.0, 0.0], dtype=torch.float64))
         return torch.tensor(FRONTAL, dtype=torch.float64) @ tilt @ turn
 
     def camera(

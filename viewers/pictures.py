@@ -3,7 +3,6 @@
 import math
 from dataclasses import replace
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +13,7 @@ from ..geometry.camera import Camera
 from ..geometry.code import HeadCode
 from ..geometry.models.head_model import HeadModel
 from ..geometry.raster import antialias, interpolate, rasterize, sample_texture, shade_sh, vertex_normals
+from ..geometry.rodrigues import rotvec_to_rotmat
 from ..heads.view.lighting import STUDIO as STUDIO_LIGHT
 from .canvas import CLAY
 
@@ -84,7 +84,7 @@ def turntable(
         row = []
         for step in range(steps):
             yaw = math.radians(90 - 180 * step / (steps - 1))
-            turn = roma.rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
+            turn = rotvec_to_rotmat(torch.tensor([0.0, yaw, 0.0]))
             rotation = camera.R @ turn
             view = replace(camera, R=rotation, t=-rotation @ centre + torch.tensor([0.0, 0.0, distance]))
             image = render_head(model, upright, view, texture)

@@ -7,60 +7,29 @@ and show `picture`. Where something cannot be done, `message` says so; nothing r
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import roma
 import torch
 
 from ..geometry.camera import Camera
 from ..geometry.errors import HeadlabError
 from ..geometry.files import write_png
+from ..geometry.rodrigues import rotvec_to_rotmat
 from ..heads.view.editor import Editor, Posed
 from ..heads.view.lighting import LightEdit, edited_light
-from ..heads.view.opened import Opened, OpenedCloud, OpenedHead, OpenedMesh, open_any
+from ..heads.view.opened import Opened, OpenedHead, open_any
 from ..heads.view.puppet import Puppeteer
 from ..heads.view.saving import save_head
 from ..heads.view.surface import Surface
-from .canvas import Canvas, Picture, Style
-from .orbit import Orbit
+from .canvas import Canvas, Picture
+from .layers import Look, draw_layers
 from .panel import OPACITY, STRENGTH, Panel, build_panel
 from .photo_back import PhotoBack
+from .shown import Shown, sort_out
 
-_SECOND = (0.55, 0.66, 0.80)  # colour of a second surface without colours
 #: Yaw of the camera, radians.
 SIDES = {"front": 0.0, "left": math.pi / 2, "right": -math.pi / 2}
 _FILES = {"picture": "view.png", "glb": "edited.glb", "npz": "edited.npz"}
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """What was opened, by its part in the picture."""
-
-    head: OpenedHead | None
-    surface: Surface | None  #: a mesh of its own, or a second one over the head
-    cloud: OpenedCloud | None
-    second: OpenedHead | None  #: gives its expression
-
-
-def sort_out(opened: Sequence[Opened]) -> Shown:
-    """The first head is shown, a second one gives its expression; meshes and points lie over it.
-
-    Raises:
-        HeadlabError: more heads, meshes or clouds than can be shown at once.
-    """
-    heads = [item for item in opened if isinstance(item, OpenedHead)]
-    meshes = [item for item in opened if isinstance(item, OpenedMesh)]
-    clouds = [item for item in opened if isinstance(item, OpenedCloud)]
-    for items, most, what in ((heads, 2, "heads"), (meshes, 1, "meshes"), (clouds, 1, "point clouds")):
-        if len(items) > most:
-            raise HeadlabError(f"{len(items)} {what} were given, {most} can be shown at once; open them one by one")
-    return Shown(
-        heads[0] if heads else None,
-        meshes[0].surface if meshes else None,
-        clouds[0] if clouds else None,
-        heads[1] if len(heads) > 1 else None,
-    )
 
 
 class Session:
@@ -94,7 +63,7 @@ class Session:
         self.on = {toggle.name: toggle.value for toggle in self.panel.toggles}
         self._posed: Posed | None = None
         self._head_surface: Surface | None = None
-        self.orbit = self._home = self._first_orbit()
+        self.orbit = self._home = self.shown.first_orbit()
         if head is not None and head.note:
             self.message = head.note
         if self.shown.second is not None:
@@ -155,13 +124,13 @@ class Session:
 
     def play(self, on: bool) -> None:
         self.playing = on and self.panel.frames > 1
-        self._played = (self._clock(), self._times()[self.frame] if self.playing else 0.0)
+        self._played = (self._clock(), self.shown.times[self.frame] if self.playing else 0.0)
 
     def tick(self) -> bool:
         """Move on while playing; whether another frame is shown now."""
         if not self.playing:
             return False
-        times = self._times()
+        times = self.shown.times
         length = times[-1] - times[0] + (times[-1] - times[-2])
         now = times[0] + (self._played[1] - times[0] + self._clock() - self._played[0]) % length
         frame = max(i for i, t in enumerate(times) if t <= now + 1e-6)
@@ -245,29 +214,15 @@ class Session:
         code = head.fit.codes[0]
         if self.on.get("follow", True):
             posed = self._pose()
-            return roma.rotvec_to_rotmat(posed.rotation), posed.translation
-        return roma.rotvec_to_rotmat(code.rotation), code.translation
+            return rotvec_to_rotmat(posed.rotation), posed.translation
+        return rotvec_to_rotmat(code.rotation), code.translation
 
     def _draw(self, canvas: Canvas) -> None:
-        on, head = self.on, self.shown.head
+        shown, head = self.shown, self.shown.head
         light = edited_light(None, self.editor.edit.light if self.editor else LightEdit())
-        style = Style(on.get("texture", True), on.get("wireframe", False), on.get("normals", False))
-        if head is not None and on.get("mesh", True):
-            if head.model is None:
-                canvas.draw(head.surface, light, style, self._view[OPACITY.name])
-            else:
-                # Clay is grey: a fitted light has taken some of the skin's colour.
-                own = self._pose().light if style.texture else light
-                canvas.draw(self._head(), own, style, self._view[OPACITY.name])
-        if self.shown.surface is not None and on.get("surface", True):
-            alone = head is None
-            canvas.draw(self.shown.surface, light, style if alone else Style(True, style.wireframe, color=_SECOND))
-        if self.shown.cloud is not None and on.get("cloud", True):
-            cloud = self.shown.cloud.cloud
-            canvas.draw_points(cloud.points, cloud.colors)
-        if on.get("landmarks") and head is not None and head.model is not None:
-            which = "68" if "68" in head.model.landmarks else next(iter(head.model.landmarks))
-            canvas.draw_marks(head.model.landmarks3d(self._pose().vertices, which))
+        posed = self._pose() if head is not None and head.model is not None else None
+        surface = None if head is None else (head.surface if posed is None else self._head())
+        draw_layers(canvas, shown, Look(self.on, light, self._view[OPACITY.name], posed, surface))
 
     def _pose(self) -> Posed:
         assert self.editor is not None
@@ -318,41 +273,15 @@ class Session:
             self.message = str(error)
             self._puppeteer = None
 
-    def _times(self) -> tuple[float, ...]:
-        tracks = [item for item in (self.shown.head, self.shown.second) if item is not None]
-        return max(tracks, key=lambda item: item.frames).times
-
     def _build_panel(self) -> Panel:
-        head, second = self.shown.head, self.shown.second
-        model = None if head is None else head.model
-        toggles = ["mesh"] if head is not None else []
-        toggles += [] if head is None and self.shown.surface is None else ["texture", "wireframe", "normals"]
-        toggles += ["landmarks"] if model is not None and model.landmarks else []
-        toggles += ["cloud"] if self.shown.cloud is not None else []
-        toggles += ["surface"] if self.shown.surface is not None else []
-        toggles += ["photo"] if head is not None and head.model is not None else []
-        frames = max([item.frames for item in (head, second) if item is not None], default=1)
-        toggles += ["follow"] if frames > 1 else []
-        toggles += ["give"] if second is not None else []
         controls = () if self.editor is None else self.editor.controls.values()
-        return build_panel(controls, toggles, frames=frames, head=self.editor is not None, second=second is not None)
-
-    def _first_orbit(self) -> Orbit:
-        head, surface, cloud = self.shown.head, self.shown.surface, self.shown.cloud
-        if head is not None and head.model is not None:
-            code = head.fit.codes[0]
-            upright = code.with_(rotation=code.rotation * 0, translation=code.translation * 0)
-            return Orbit.around(head.model.vertices(upright))
-        if head is not None:
-            return Orbit.around(head.surface.vertices)
-        if surface is not None:
-            return Orbit.around(surface.vertices)
-        assert cloud is not None, "nothing was opened"
-        points = cloud.cloud.points
-        # Depth cameras see stray points far behind: they shall not make the person small.
-        order, count = points.sort(0).values, len(points)
-        low, high = order[count // 100], order[-1 - count // 100]
-        return Orbit.around(torch.stack([low, high])).zoomed(0.8)
+        return build_panel(
+            controls,
+            self.shown.toggles(),
+            frames=self.shown.frames,
+            head=self.editor is not None,
+            second=self.shown.second is not None,
+        )
 
 
 def _doubled(size: tuple[int, int]) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """Pictures of plain surfaces: a scan, the head fitted to it, and how far apart they are, side by side."""
 
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..geometry.camera import Camera
 from ..geometry.raster import interpolate, rasterize, vertex_normals
+from ..geometry.rodrigues import rotvec_to_rotmat
 
 _DISTANCE = 5.0  # of the camera, in sizes of the surface
 _LIGHT = (0.25, -0.4, -0.9)
@@ -19,7 +19,7 @@ def surface_camera(vertices: Float[Tensor, "verts 3"], size: int, yaw: float = 0
     low, high = vertices.amin(0), vertices.amax(0)
     extent = float((high - low).max())
     camera = Camera.frontal(0.92 * size * _DISTANCE, (size, size))
-    rotation = camera.R @ roma.rotvec_to_rotmat(torch.tensor([0.0, yaw * torch.pi / 180, 0.0]))
+    rotation = camera.R @ rotvec_to_rotmat(torch.tensor([0.0, yaw * torch.pi / 180, 0.0]))
     offset = -rotation @ ((low + high) / 2) + torch.tensor([0.0, 0.0, _DISTANCE * extent])
     return Camera(camera.K, rotation, offset, camera.size)
 

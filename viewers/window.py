@@ -1,9 +1,8 @@
 """The Open3D window: the panel's widgets beside a picture that our own rasteriser draws.
 
-The picture is an image widget rather than Open3D's scene: on a machine without a graphics card Filament draws a few
-frames a second by software Vulkan, our rasteriser several times as many (`scripts/bench/view.py` measures both), and
-what is shown is what is saved. lavapipe of Mesa 22 loses about 2 MB of every frame that any Open3D window draws, even
-an empty one (it copies shaders and does not free them), so nothing is drawn that has not changed.
+The picture is an image widget that our rasteriser fills, rather than Open3D's scene: a machine without a graphics card
+then only copies its pixels (`scripts/bench/view.py` measures both), and what is shown is what is saved. Nothing is
+drawn that has not changed.
 """
 
 import time
@@ -15,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from ..heads.view.controls import Control
+from .graphics import Graphics, draw_with_opengl
 from .session import Session
 
 #: Pixels: a window for graphics cards, and one that a software driver still fills thirty times a second.
-_SIZE, _SOFT_SIZE = (1280, 820), (860, 560)
+_SIZE, _SOFT_SIZE = (1280, 820), (800, 520)
 #: Width of the panel, ems.
 _PANEL = 21
 #: Seconds without a change after which the picture is drawn with smooth edges.
 _REST = 0.25
+#: Seconds between two pictures at least: a software driver that shares the processor would show no more of them.
+_PACE = 0.018
 
 
 @dataclass(eq=False)
@@ -35,13 +37,23 @@ class _Row:
 class Window:
     """One window. Open3D allows one application in a process."""
 
-    def __init__(self, session: Session, title: str = "headlab", size: tuple[int, int] = _SIZE) -> None:
+    def __init__(
+        self, session: Session, title: str = "headlab", size: tuple[int, int] = _SIZE, *, opengl: bool = False
+    ) -> None:
+        """Open it.
+
+        Args:
+            session: what it shows.
+            title: of the window.
+            size: width and height, pixels.
+            opengl: draw with OpenGL rather than Vulkan (see `graphics`).
+        """
         import open3d as o3d
         from open3d.visualization import gui
 
         self.session = session
         self.drawn: list[float] = []  #: when pictures were handed over, seconds; the last thousand
-        self._o3d, self._gui = o3d, gui
+        self._o3d, self._gui, self._opengl = o3d, gui, opengl and draw_with_opengl()
         self._app = gui.Application.instance
         self._app.initialize()
         self._window = self._app.create_window(title, *size)
@@ -58,7 +70,7 @@ class Window:
         self._window.set_on_key(self._key)
         self._window.set_on_tick_event(self._tick)
         self._version, self._fine, self._size = -1, False, (0, 0)
-        self._changed_at, self._pointer = 0.0, (0, 0)
+        self._changed_at, self._drawn_at, self._pointer = 0.0, 0.0, (0, 0)
 
     def run(self) -> None:
         """Until the window is closed."""
@@ -255,19 +267,23 @@ class Window:
         frame = self._view.frame
         size = (max(16, frame.height), max(16, frame.width))
         now = time.monotonic()
+        if now - self._drawn_at < _PACE:
+            return False
         if session.version != self._version or size != self._size:
             self._version, self._size, self._fine, self._changed_at = session.version, size, False, now
         elif self._fine or now - self._changed_at < _REST:
             return False
         else:
             self._fine = True
+        self._drawn_at = now
         self._view.update_image(self._image(session.picture(size, fine=self._fine)))
         self.drawn.append(time.perf_counter())
         del self.drawn[:-1000]
         return True
 
     def _image(self, picture: np.ndarray) -> Any:
-        return self._o3d.geometry.Image(np.ascontiguousarray(picture))
+        # By OpenGL, Open3D's image widget shows the last row at the top.
+        return self._o3d.geometry.Image(np.ascontiguousarray(picture[::-1] if self._opengl else picture))
 
     def _layout(self, _context: Any) -> None:
         area, width = self._window.content_rect, round(_PANEL * self._em)
@@ -283,18 +299,17 @@ def _typed(text: str) -> str:
     return text.replace("β", "beta").replace("ψ", "psi")
 
 
-def good_size(device: str) -> tuple[int, int]:
-    """Width and height of a new window, pixels, for what will draw it (see `probe_display`)."""
-    soft = ("llvmpipe", "lavapipe", "swiftshader", "softpipe")
-    return _SOFT_SIZE if any(word in device.lower() for word in soft) else _SIZE
+def good_size(graphics: Graphics) -> tuple[int, int]:
+    """Width and height of a new window, pixels, for what will draw it."""
+    return _SOFT_SIZE if graphics.soft else _SIZE
 
 
-def show_window(session: Session, title: str, device: str) -> None:
+def show_window(session: Session, title: str, graphics: Graphics) -> None:
     """Open the window and return when it is closed.
 
     Args:
         session: what to show.
         title: of the window.
-        device: what `probe_display` found: ask it before, since Open3D aborts where it cannot open a window.
+        graphics: what `DisplayProbe` found: ask it before, since Open3D aborts where it cannot open a window.
     """
-    Window(session, title, good_size(device)).run()
+    Window(session, title, good_size(graphics), opengl=graphics.opengl).run()

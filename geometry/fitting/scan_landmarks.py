@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,6 +12,7 @@ from ..errors import HeadlabError
 from ..landmarks.face_landmarks import LandmarkDetector
 from ..landmarks.ibug68 import IBUG68
 from ..raster import interpolate, rasterize, sample_texture, vertex_normals
+from ..rodrigues import rotvec_to_rotmat
 
 _SIZE = 512  # pixels
 _DISTANCE = 4.0  # of the camera, in sizes of the scan
@@ -94,7 +94,7 @@ class _Look:
 
     def camera(self, yaw: float, pitch: float) -> Camera:
         """A camera that sees all of the scan from a direction, in degrees."""
-        turn = roma.rotvec_to_rotmat(torch.tensor([math.radians(pitch), 0.0, 0.0])) @ roma.rotvec_to_rotmat(
+        turn = rotvec_to_rotmat(torch.tensor([math.radians(pitch), 0.0, 0.0])) @ rotvec_to_rotmat(
             torch.tensor([0.0, math.radians(yaw), 0.0])
         )
         low, high = self.vertices.amin(0), self.vertices.amax(0)

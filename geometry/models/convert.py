@@ -4,13 +4,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from ..code import HeadCode
+from ..rodrigues import rotvec_to_rotmat
 from .correspondence import Correspondence, find_correspondence, similarity
 from .head_model import HeadModel
 from .reduce import keep_vertices
@@ -90,7 +89,7 @@ class _Solver:
             guess = guess.with_(shape=self._shape(self._unposed(guess, still)))
             guess = self._place(guess, still)
         leftover = self._shaped(guess) - self._unposed(guess, still)
-        turn = roma.rotvec_to_rotmat(guess.rotation)  # target's rest axes -> source's
+        turn = rotvec_to_rotmat(guess.rotation)  # target's rest axes -> source's
         guess = guess.with_(neck=code.neck @ turn, jaw=code.jaw @ turn, eyes=code.eyes @ turn, light=code.light)
         goal, jaw = self._goal(code), guess.jaw
         guess = self._place(guess, goal)
@@ -107,6 +106,8 @@ class _Solver:
 
     def _place(self, guess: HeadCode, goal: Float[Tensor, "n 3"]) -> HeadCode:
         """Move the guess rigidly onto the source's posed face."""
+        import roma
+
         points = self._of_points(self.target.vertices(guess))
         _, rotation, _ = similarity(points.numpy(), goal.numpy(), self.importance.numpy())
         turn = torch.from_numpy(rotation)
@@ -114,7 +115,7 @@ class _Solver:
         root = self.target.joints(guess.shape, guess.expression)[0]
         # x -> turn x + offset, with x = R (y - root) + root + t
         moved = turn @ (root + guess.translation) + offset - root
-        rotated = roma.rotmat_to_rotvec(turn @ roma.rotvec_to_rotmat(guess.rotation))
+        rotated = roma.rotmat_to_rotvec(turn @ rotvec_to_rotmat(guess.rotation))
         return guess.with_(rotation=rotated, translation=moved)
 
     def _shaped(self, guess: HeadCode) -> Float[Tensor, "n 3"]:
@@ -173,6 +174,8 @@ class _Solver:
         basis.append(_rigid_columns(neutral))
         prior = torch.diag(torch.cat([1 / torch.cat(scale), std.new_full((6,), 1e-3)]))
         rows, right = self._weighted(torch.cat(basis, -1), wanted - neutral)
+        from scipy.optimize import lsq_linear
+
         # The few hundred unknowns are solved through the triangular factor of the normal equations.
         factor = torch.linalg.cholesky(rows.mT @ rows + prior @ prior)
         middle = rows.mT @ right + prior @ torch.cat([*centre, std.new_zeros(6)])

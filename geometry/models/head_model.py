@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import roma
+import numpy as np  # its broadcast_shapes: torch's imports sympy
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..code import HeadCode
+from ..rodrigues import rotvec_to_rotmat
 from ..trees import map_tensors
 
 #: Joints that HeadCode drives, in the order of `HeadModel.joint_names`.
@@ -119,7 +120,7 @@ class HeadModel:
             return joints
         if of_expression is not None:
             return joints + _blend(of_expression, expression)
-        return joints.expand(*torch.broadcast_shapes(shape.shape[:-1], expression.shape[:-1]), *rest.shape)
+        return joints.expand(*np.broadcast_shapes(shape.shape[:-1], expression.shape[:-1]), *rest.shape)
 
     @cached_property
     def _joint_bases(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -140,13 +141,13 @@ class HeadModel:
             "right_eye": code.eyes[..., 1, :],
         }
         vectors = torch.broadcast_tensors(*(by_name[name] for name in self.joint_names))
-        return roma.rotvec_to_rotmat(torch.stack(vectors, -2))
+        return rotvec_to_rotmat(torch.stack(vectors, -2))
 
     def transforms(self, code: HeadCode) -> tuple[Float[Tensor, "*batch joints 3 3"], Float[Tensor, "*batch joints 3"]]:
         """Rest pose -> world, per joint: x_world = rotation x_rest + offset."""
         local = self.joint_rotations(code)
         rest = self.joints(code.shape, code.expression)
-        batch = torch.broadcast_shapes(local.shape[:-3], rest.shape[:-2], code.translation.shape[:-1])
+        batch = np.broadcast_shapes(local.shape[:-3], rest.shape[:-2], code.translation.shape[:-1])
         local, rest = local.expand(*batch, *local.shape[-3:]), rest.expand(*batch, *rest.shape[-2:])
         rotations: list[Tensor] = []
         positions: list[Tensor] = []

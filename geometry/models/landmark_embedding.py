@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -21,6 +20,7 @@ from ..errors import HeadlabError
 from ..landmarks.face_landmarks import LandmarkDetector
 from ..landmarks.mesh478 import INNER_LIPS, IRISES, LEFT_EYE, LEFT_IRIS, MIRROR, OUTER_LIPS, RIGHT_EYE, RIGHT_IRIS
 from ..raster import interpolate, rasterize, sample_texture, vertex_normals
+from ..rodrigues import rotvec_to_rotmat
 from ..texture.default_albedo import default_albedo
 from .head_model import HeadModel, LandmarkEmbedding
 
@@ -76,7 +76,7 @@ def embed_landmarks(model: HeadModel, detector: LandmarkDetector) -> LandmarkEmb
 
 def _view(vertices: Float[Tensor, "verts 3"], yaw: float, pitch: float) -> Camera:
     """A camera turned about the head by yaw and pitch, degrees."""
-    turn = roma.rotvec_to_rotmat(torch.tensor([math.radians(pitch), 0.0, 0.0])) @ roma.rotvec_to_rotmat(
+    turn = rotvec_to_rotmat(torch.tensor([math.radians(pitch), 0.0, 0.0])) @ rotvec_to_rotmat(
         torch.tensor([0.0, math.radians(yaw), 0.0])
     )
     centre = (vertices.amin(0) + vertices.amax(0)) / 2

@@ -43,7 +43,8 @@ def antialias(
     if points.ndim != 3 or points.shape[-1] != 4 or points.shape[0] != image.shape[0]:
         raise RasterError(f"points must have shape ({image.shape[0]}, verts, 4), got {tuple(points.shape)}")
     faces = checked_faces(faces, points)
-    return ops.antialias(
+    return ops.call(
+        ops.antialias,
         image,
         points,
         faces,

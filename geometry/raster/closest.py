@@ -45,7 +45,7 @@ def closest_point(
     meshes = torch.Size() if one_mesh else batch
     flat_vertices = vertices.reshape(vertices.shape[-2:]) if one_mesh else vertices.expand(*batch, *vertices.shape[-2:])
     flat_vertices = flat_vertices.reshape(meshes.numel(), *vertices.shape[-2:])
-    face, bary = ops.closest_point(flat_vertices.detach(), faces, flat_points.detach())
+    face, bary = ops.call(ops.closest_point, flat_vertices.detach(), faces, flat_points.detach())
     index = faces.long()[face.long()]
     item = torch.arange(flat_points.shape[0], device=faces.device)[:, None, None]
     corners = flat_vertices[0][index] if one_mesh else flat_vertices[item, index]

@@ -4,6 +4,8 @@ Shapes are those of csrc/raster.h. Callers use `rasterize` and `interpolate` of 
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,32 @@ from .native import check, module_for, threads
 
 #: Arrays from this many elements on take their memory from the native module's cache of freed pictures.
 _LARGE = 1 << 17
+
+
+#: The plain function behind each operation.
+_KERNELS: dict[Any, Callable[..., Any]] = {}
+
+
+def _operation(name: str) -> Callable[[Callable[..., Any]], Any]:
+    def register(kernel: Callable[..., Any]) -> Any:
+        operation = torch.library.custom_op(f"headlab::{name}", mutates_args=())(kernel)
+        _KERNELS[operation] = kernel
+        return operation
+
+    return register
+
+
+def call(operation: Any, *inputs: Any) -> Any:
+    """Run an operation; in inference mode, where nothing watches it, without PyTorch's dispatcher.
+
+    At its first call a custom operation imports PyTorch's compiler, which takes about as long as torch itself: viewers
+    would open a second later for it.
+    """
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return operation(*inputs)
+    if all(type(value) is Tensor for value in inputs if isinstance(value, Tensor)):
+        return _KERNELS[operation](*inputs)
+    return operation(*inputs)
 
 
 def _empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
@@ -24,7 +52,7 @@ def _empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = Non
     return native.empty_float32(shape) if dtype == torch.float32 else native.empty_float64(shape)
 
 
-@torch.library.custom_op("headlab::rasterize", mutates_args=())
+@_operation("rasterize")
 def rasterize(
     points: Tensor, faces: Tensor, height: int, width: int, near: float, cull: bool, layers: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,7 +104,7 @@ def _rasterize_backward(ctx, _grad_face, grad_bary, grad_depth):
 rasterize.register_autograd(_rasterize_backward, setup_context=_rasterize_context)
 
 
-@torch.library.custom_op("headlab::interpolate", mutates_args=())
+@_operation("interpolate")
 def interpolate(attributes: Tensor, faces: Tensor, face: Tensor, bary: Tensor) -> Tensor:
     out = _empty(attributes, (*face.shape, attributes.shape[-1]))
     native, attributes, faces = module_for(attributes), attributes.contiguous(), faces.contiguous()
@@ -124,7 +152,7 @@ def _interpolate_backward(ctx, grad):
 interpolate.register_autograd(_interpolate_backward, setup_context=_interpolate_context)
 
 
-@torch.library.custom_op("headlab::antialias", mutates_args=())
+@_operation("antialias")
 def antialias(image: Tensor, points: Tensor, faces: Tensor, face: Tensor, depth: Tensor, near: float) -> Tensor:
     out = _empty(image, image.shape)
     native, image, points, faces = module_for(image), image.contiguous(), points.contiguous(), faces.contiguous()
@@ -182,7 +210,7 @@ def _antialias_backward(ctx, grad):
 antialias.register_autograd(_antialias_backward, setup_context=_antialias_context)
 
 
-@torch.library.custom_op("headlab::closest_point", mutates_args=())
+@_operation("closest_point")
 def closest_point(vertices: Tensor, faces: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     face = points.new_empty(points.shape[:-1], dtype=torch.int32)
     bary = points.new_empty(points.shape)
@@ -196,7 +224,7 @@ def _(vertices, faces, points):
     return points.new_empty(points.shape[:-1], dtype=torch.int32), points.new_empty(points.shape)
 
 
-@torch.library.custom_op("headlab::vertex_normals", mutates_args=())
+@_operation("vertex_normals")
 def vertex_normals(vertices: Tensor, faces: Tensor) -> Tensor:
     out = vertices.new_empty(vertices.shape)
     native, vertices, faces = module_for(vertices), vertices.contiguous(), faces.contiguous()

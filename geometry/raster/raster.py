@@ -84,7 +84,7 @@ def rasterize(
     elif backend in peers.NAMES:
         face, bary, depth = peers.rasterize(backend, points, faces, (height, width), near, cull, layers)
     else:
-        face, bary, depth = ops.rasterize(points, faces, height, width, near, cull, layers)
+        face, bary, depth = ops.call(ops.rasterize, points, faces, height, width, near, cull, layers)
     if layers == 1:
         # squeeze, not indexing: its gradient is a view as well
         face, bary, depth = face.squeeze(3), bary.squeeze(3), depth.squeeze(3)
@@ -121,7 +121,7 @@ def interpolate(
     faces = checked_faces(faces, attributes, batch)
     if backend == "torch":
         return oracle.interpolate(raster.face, raster.bary, attributes, faces)
-    return ops.interpolate(attributes, faces, raster.face, raster.bary)
+    return ops.call(ops.interpolate, attributes, faces, raster.face, raster.bary)
 
 
 def checked_faces(faces: Tensor, points: Tensor, batch: int | None = None) -> Tensor:

@@ -41,7 +41,7 @@ def vertex_normals(
     if faces.ndim != 2:
         raise RasterError(f"faces must have shape (faces, 3), got {tuple(faces.shape)}")
     flat = vertices.reshape(vertices.shape[:-2].numel(), *vertices.shape[-2:])
-    return ops.vertex_normals(flat, checked_faces(faces, flat)).reshape(vertices.shape)
+    return ops.call(ops.vertex_normals, flat, checked_faces(faces, flat)).reshape(vertices.shape)
 
 
 def sh_basis(normals: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 9"]:

@@ -14,7 +14,6 @@ import math
 from pathlib import Path
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,6 +24,7 @@ from ...geometry.errors import HeadlabError
 from ...geometry.files import write_text
 from ...geometry.models.arkit import ARKIT_ACTIONS
 from ...geometry.models.head_model import HeadModel
+from ...geometry.rodrigues import rotvec_to_rotmat
 
 _EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
 #: Live Link Face's order of the 52.
@@ -104,7 +104,7 @@ def timecode(seconds: float, rate: float | int) -> str:
 
 def yaw_pitch_roll(vectors: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
     """Axis-angle -> yaw, pitch, roll in radians, R = Ry(yaw) Rx(pitch) Rz(roll)."""
-    R = roma.rotvec_to_rotmat(vectors)
+    R = rotvec_to_rotmat(vectors)
     pitch = torch.asin((-R[..., 1, 2]).clamp(-1, 1))
     yaw = torch.atan2(R[..., 0, 2], R[..., 2, 2])
     roll = torch.atan2(R[..., 1, 0], R[..., 1, 1])

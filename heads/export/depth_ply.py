@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float
 from torch import Tensor
-from trimesh.exchange.ply import export_ply
 
 from ...geometry.camera import Camera
 from ...geometry.errors import HeadlabError
@@ -41,6 +39,9 @@ def write_depth_ply(
     Raises:
         HeadlabError: there is no depth anywhere, or the file cannot be written.
     """
+    import trimesh
+    from trimesh.exchange.ply import export_ply
+
     known = depth.flatten() > 0
     if not bool(known.any()):
         raise HeadlabError(f"{path.name} would be empty: the picture has no depth; give a depth map with --depth")
@@ -57,6 +58,9 @@ def write_depth_ply(
 
 def write_points(path: Path, points: Float[Tensor, "n 3"], colors: Float[Tensor, "n 3"] | None = None) -> None:
     """Write a point cloud, metres, with colours (sRGB 0..1) where there are any, atomically."""
+    import trimesh
+    from trimesh.exchange.ply import export_ply
+
     data = points.float().cpu().numpy()
     made = trimesh.PointCloud(data) if colors is None else trimesh.PointCloud(data, _opaque(colors))
     write_bytes(path, export_ply(made, encoding="binary"))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pygltflib as gltf
-import roma
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -21,6 +20,8 @@ def joint_nodes(model: HeadModel, code: HeadCode, first: int, *, posed: bool) ->
         first: index the first node will have in the file.
         posed: turned and moved as in the code; otherwise at rest, with the code's rotation (x, y, z, w) in the extras.
     """
+    import roma
+
     rest = model.joints(code.shape).double()
     rotations = roma.rotmat_to_unitquat(model.joint_rotations(code).double())
     nodes = []

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float
 from torch import Tensor
-from trimesh.exchange.ply import export_ply
 
 from ...geometry.files import write_bytes
 from ...geometry.models.head_model import HeadModel
@@ -33,6 +31,9 @@ def write_ply(
     Raises:
         HeadlabError: the file cannot be written.
     """
+    import trimesh
+    from trimesh.exchange.ply import export_ply
+
     points = vertices.detach().cpu()
     colors = vertex_colors(model, albedo)
     mesh = trimesh.Trimesh(

@@ -3,11 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import trimesh
 from jaxtyping import Float, Int
 from torch import Tensor
-from trimesh.exchange.obj import export_obj
-from trimesh.exchange.ply import export_ply
 
 from ...geometry.errors import HeadlabError
 from ...geometry.files import write_bytes
@@ -34,6 +31,10 @@ def write_surface(
     Raises:
         HeadlabError: another ending, or the file cannot be written.
     """
+    import trimesh
+    from trimesh.exchange.obj import export_obj
+    from trimesh.exchange.ply import export_ply
+
     suffix = path.suffix.lower()
     if suffix not in SURFACE_SUFFIXES:
         raise HeadlabError(f"{path} has no ending of a mesh; name a file that ends in {', '.join(SURFACE_SUFFIXES)}")

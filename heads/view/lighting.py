@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch.nn.functional import normalize
 
 from ...diffusion.conditions import STUDIO_LIGHT
 from ...geometry.raster import sh_basis
+from ...geometry.rodrigues import rotvec_to_rotmat
 
 #: For heads whose light was not fitted.
 STUDIO = STUDIO_LIGHT
@@ -30,8 +30,8 @@ def edited_light(light: Float[Tensor, "9 3"] | None, edit: LightEdit) -> Float[T
     """The light turned, dimmed and tinted; a studio light where there is none."""
     out = torch.tensor(STUDIO).expand(9, 3) if light is None else light
     if edit.turn or edit.rise:
-        turn = roma.rotvec_to_rotmat(out.new_tensor([0.0, edit.turn, 0.0]))
-        rise = roma.rotvec_to_rotmat(out.new_tensor([-edit.rise, 0.0, 0.0]))
+        turn = rotvec_to_rotmat(out.new_tensor([0.0, edit.turn, 0.0]))
+        rise = rotvec_to_rotmat(out.new_tensor([-edit.rise, 0.0, 0.0]))
         out = rotated_light(out, turn @ rise)
     tint = out.new_tensor([1 + 0.35 * edit.warmth, 1.0, 1 - 0.35 * edit.warmth])
     return out * tint * edit.brightness

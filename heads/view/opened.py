@@ -13,9 +13,9 @@ from ...datasets.photo import read_photo
 from ...geometry.errors import HeadlabError, MissingAssetError
 from ...geometry.models.head_model import HeadModel
 from ...geometry.rgbd.cloud import PointCloud
+from ..fitted_photo import photo_candidates
 from ..head_fit import HeadFit
 from ..models import load_model
-from ..transfer_source import photo_candidates
 from .mesh_files import MESH_SUFFIXES, read_mesh_or_cloud
 from .rgbd_files import is_depth_picture, read_rgbd
 from .surface import Surface, surface_of

@@ -61,6 +61,8 @@ const [program, url] = process.argv.slice(1);
     await page.waitForTimeout(8);
   }
   await page.mouse.up();
+  console.log("dragged");
+  await new Promise((done) => process.stdin.on("end", done).resume());
   await browser.close();
 })().catch((error) => { console.error(error); process.exit(1); });
 """
@@ -161,17 +163,39 @@ def _opening(folder: Path, track: Path) -> dict[str, Any]:
         seconds[name]["turned_cpu_ms"] = _round(50 * (time.process_time() - cpu))
     for name, path in paths.items():
         start, cpu = time.perf_counter(), sum(os.times()[2:4])
-        code = "import sys; from headlab.scripts.view import View; from pathlib import Path; "
+        code = "import sys, headlab.scripts.cli; from headlab.scripts.view import View; from pathlib import Path; "
         code += "View((Path(sys.argv[1]),), out=Path(sys.argv[2]), figure=sys.argv[3]).run()"
         if name == "cloud_300k":  # has no figure: the picture is drawn instead
-            code = "import sys; from headlab.heads.view.opened import open_any; "
+            code = "import sys, headlab.scripts.cli; from headlab.heads.view.opened import open_any; "
             code += f"from headlab.viewers.session import Session; Session([open_any(sys.argv[1])]).picture({_VIEW})"
         arguments = [str(path), str(folder / "figure.png"), "sheet"]
         subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
         seconds[name]["new_process_wall_s"] = _round(time.perf_counter() - start)
         seconds[name]["new_process_cpu_s"] = _round(sum(os.times()[2:4]) - cpu)
+        seconds[name]["window_wall_s"] = _window_opens(path)
     seconds["nphm_256"]["vertices"], seconds["nphm_256"]["faces"] = len(vertices), len(faces)
     return seconds
+
+
+def _window_opens(path: Path) -> float | None:
+    """Seconds from the command to its picture on the screen; None without Xvfb."""
+    if shutil.which("Xvfb") is None:
+        return None
+    with _screen() as display:
+        eye, start = view_window.Eye(display), time.perf_counter()
+        command = [sys.executable, "-m", "headlab.scripts.cli", "view", str(path)]
+        environment = {**os.environ, "DISPLAY": display}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            while process.poll() is None and time.perf_counter() - start < 60:
+                pixels = eye.look(450, 370, 60, 60)  # in the middle of the view
+                if len({pixels[i : i + 3] for i in range(0, len(pixels), 4)}) > 20:
+                    return _round(time.perf_counter() - start)
+                time.sleep(0.01)
+        finally:
+            process.kill()
+            process.wait()
+    raise RuntimeError(f"headlab view {path} showed nothing within 60 s")
 
 
 def _canvas(track: Path) -> dict[str, Any]:
@@ -252,16 +276,36 @@ def _web(track: Path, node_modules: Path) -> dict[str, Any]:
 
     viewer = WebViewer(Session([open_any(track)]), port=0)
     try:
-        subprocess.run(
-            ["node", "-e", _WEB, program, viewer.url],
-            env={**os.environ, "NODE_PATH": str(node_modules)},
-            check=True,
-            timeout=160,
-        )
-        drawn = viewer.drawn
+        command = ["node", "-e", _WEB, program, viewer.url]
+        environment = {**os.environ, "NODE_PATH": str(node_modules)}
+        with subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as browser:
+            assert browser.stdin is not None and browser.stdout is not None
+            if not browser.stdout.readline():
+                return {"failed": f"the browser stopped: exit status {browser.wait()}"}
+            drawn = list(viewer.drawn)
+            names = sorted(viewer.session.panel.found("mouth"))
+            _moved(viewer, names, 250)  # the history is full now
+            before = view_window.resident_mb()
+            _moved(viewer, names, 1000)
+            growth = view_window.resident_mb() - before
+            browser.stdin.close()
     finally:
         viewer.close()
-    return {"pictures_per_s_sent": _round(view_window.best_rate(drawn)), "pictures": len(drawn)}
+    return {
+        "pictures_per_s_sent": _round(view_window.best_rate(drawn)),
+        "pictures": len(drawn),
+        "memory_growth_mb_1000_moves": _round(growth),
+    }
+
+
+def _moved(viewer: Any, names: list[str], count: int) -> None:
+    """Move sliders, as fast as a hand drags; the viewer draws and sends meanwhile."""
+    for i in range(count):
+        with viewer.locked():
+            viewer.session.set(names[i % len(names)], i % 7 / 9)
+        time.sleep(0.01)
 
 
 def _round(value: float) -> float:

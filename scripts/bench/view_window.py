@@ -30,7 +30,7 @@ class _Image(ctypes.Structure):
 class Eye:
     """A few pixels of the screen, as another program sees them; cheap enough to look hundreds of times a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, display: str | None = None) -> None:
         x = ctypes.CDLL("libX11.so.6")
         x.XOpenDisplay.restype, x.XOpenDisplay.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
         x.XDefaultRootWindow.restype, x.XDefaultRootWindow.argtypes = ctypes.c_ulong, [ctypes.c_void_p]
@@ -38,7 +38,7 @@ class Eye:
         x.XGetImage.argtypes = [ctypes.c_void_p, ctypes.c_ulong, *[ctypes.c_int] * 2, *[ctypes.c_uint] * 2]
         x.XGetImage.argtypes += [ctypes.c_ulong, ctypes.c_int]
         x.XDestroyImage.argtypes = [ctypes.POINTER(_Image)]
-        self._x, self._display = x, x.XOpenDisplay(None)
+        self._x, self._display = x, x.XOpenDisplay(None if display is None else display.encode())
         self._root = x.XDefaultRootWindow(self._display)
 
     def look(self, x: int, y: int, width: int = 40, height: int = 8) -> bytes:
@@ -116,12 +116,15 @@ def moves(window: Any, session: Any, names: list[str], count: int) -> None:
 
 def run_window(track: str) -> None:
     from ...heads.view.opened import open_any
+    from ...viewers.display_probe import DisplayProbe
     from ...viewers.session import Session
     from ...viewers.window import Window, good_size
 
     session = Session([open_any(track)])
-    size = good_size("llvmpipe")
-    window = Window(session, size=size)
+    with DisplayProbe() as probe:
+        graphics = probe.graphics()
+    size = good_size(graphics)
+    window = Window(session, size=size, opengl=graphics.opengl)
 
     def drive() -> None:
         while not window._fine:
@@ -134,6 +137,7 @@ def run_window(track: str) -> None:
         before = resident_mb()
         moves(window, session, names, _MOVES)
         result["window"] = f"{size[0]}x{size[1]}"
+        result["drawn_by"] = ("OpenGL, " if graphics.opengl else "Vulkan, ") + graphics.device
         result["memory_growth_mb_1000_moves"] = round(resident_mb() - before, 1)
         _tell(result)
 
@@ -149,6 +153,7 @@ def run_scene(track: str) -> None:
 
     from ...heads.view.editor import Editor
     from ...heads.view.opened import OpenedHead, open_any
+    from ...viewers.graphics import Graphics
     from ...viewers.window import good_size
 
     head = open_any(track)
@@ -156,7 +161,7 @@ def run_scene(track: str) -> None:
     editor = Editor(head.model, head.model.neutral())
     app = gui.Application.instance
     app.initialize()
-    window = app.create_window("scene", *good_size("llvmpipe"))
+    window = app.create_window("scene", *good_size(Graphics("llvmpipe")))
     scene = gui.SceneWidget()
     scene.scene = rendering.Open3DScene(window.renderer)
     scene.scene.view.set_post_processing(False)

@@ -1,13 +1,13 @@
 """No display, no driver, no library, no package: one line each, with the remedy and the browser as another way."""
 
-import subprocess
 import sys
 
 import pytest
 
 from headlab.geometry.errors import HeadlabError
 from headlab.viewers import display_probe
-from headlab.viewers.display_probe import explain, probe_display
+from headlab.viewers.display_probe import DisplayProbe, explain
+from headlab.viewers.graphics import Graphics
 
 NO_DRIVER = """FEngine resolved backend: Vulkan
 terminate called after throwing an instance of 'utils::PostconditionPanic'
@@ -15,6 +15,11 @@ in createVkInstance:939
 reason: Unable to create Vulkan instance. error=-9
 """
 NO_LIBRARY = "import: libusb-1.0.so.0: cannot open shared object file: No such file or directory\n"
+
+
+def probe_display(timeout: float = 60.0) -> Graphics:
+    with DisplayProbe() as probe:
+        return probe.graphics(timeout)
 
 
 @pytest.fixture
@@ -63,11 +68,31 @@ def test_a_probe_that_dies_is_told_and_one_that_hangs_too(monkeypatch):
     with pytest.raises(HeadlabError, match="no Vulkan driver"):
         probe_display()
     monkeypatch.setattr(display_probe, "_PROBE", "print(\"Selected physical device 'some card' from 1\")")
-    assert probe_display() == "some card"
-    monkeypatch.setattr(
-        display_probe.subprocess,
-        "run",
-        lambda *_, **options: (_ for _ in ()).throw(subprocess.TimeoutExpired("probe", options["timeout"])),
-    )
-    with pytest.raises(HeadlabError, match="did not answer within 60 s"):
-        probe_display()
+    assert probe_display() == Graphics("some card")
+    monkeypatch.setattr(display_probe, "_PROBE", "import time; time.sleep(60)")
+    with pytest.raises(HeadlabError, match=r"did not answer within 0\.2 s"):
+        probe_display(0.2)
+
+
+def test_a_probe_that_nobody_waits_for_is_ended(monkeypatch):
+    monkeypatch.setattr(display_probe, "find_spec", lambda name: object())
+    monkeypatch.setattr(display_probe, "_has_display", lambda: True)
+    monkeypatch.setattr(display_probe, "_PROBE", "import time; time.sleep(60)")
+    with pytest.raises(HeadlabError, match="cannot open"), DisplayProbe() as probe:
+        raise HeadlabError("cannot open x")
+    assert probe._vulkan.poll() is not None and probe._opengl.poll() is not None
+
+
+def test_opengl_is_taken_where_vulkan_is_software_or_missing(monkeypatch):
+    monkeypatch.setattr(display_probe, "find_spec", lambda name: object())
+    monkeypatch.setattr(display_probe, "_has_display", lambda: True)
+    soft = "llvmpipe (LLVM 15.0.6, 256 bits)"
+    by_opengl = f'print("[Mesa/X.org], [{soft}], [4.5 (Core Profile) Mesa], [4.50]")'
+    vulkan = f"print(\"Selected physical device '{soft}' from 1\")"
+    either = "import sys\nif 'opengl' in sys.argv: {}\nelse: {}"
+    monkeypatch.setattr(display_probe, "_PROBE", either.format(by_opengl, vulkan))
+    assert probe_display() == Graphics(soft, opengl=True) and probe_display().soft
+    monkeypatch.setattr(display_probe, "_PROBE", either.format(by_opengl, "sys.exit(1)"))
+    assert probe_display() == Graphics(soft, opengl=True)
+    monkeypatch.setattr(display_probe, "_PROBE", either.format("sys.exit(4)", vulkan))
+    assert probe_display() == Graphics(soft)

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from headlab.geometry.errors import HeadlabError
-from headlab.viewers.web import WebViewer, check_port
+from headlab.viewers.web import WebViewer
+from headlab.viewers.web_port import check_port
 
 _FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 _DRIVE = """
@@ -112,16 +113,16 @@ def test_a_port_in_use_is_told():
 
 def test_every_slider_of_the_panel_is_served(viewer):
     names = {control.name for group in viewer.session.panel.groups for control in group.controls}
-    assert set(viewer._sliders) == names
-    viewer._search("blink left")
-    assert [name for name, slider in viewer._sliders.items() if slider.visible] == ["eyeBlinkLeft"]
-    viewer._search("")
+    assert set(viewer.panel.sliders) == names
+    viewer.panel.search("blink left")
+    assert [name for name, slider in viewer.panel.sliders.items() if slider.visible] == ["eyeBlinkLeft"]
+    viewer.panel.search("")
     viewer.session.set("jawOpen", 1.25)
-    viewer.show_values()
-    assert viewer._sliders["jawOpen"].value == 1.25
+    viewer.panel.show_values()
+    assert viewer.panel.sliders["jawOpen"].value == 1.25
     viewer.session._give(viewer.session.shown.head)  # a second head: the panel is made anew
-    viewer._rebuild()
-    assert set(viewer._sliders) == names | {"view.strength"}
+    viewer.panel.rebuild()
+    assert set(viewer.panel.sliders) == names | {"view.strength"}
 
 
 @pytest.mark.slow

@@ -17,11 +17,12 @@ import json, os, subprocess, sys, threading, time
 from pathlib import Path
 
 import torch
-from PIL import ImageGrab
+from PIL import Image, ImageGrab
 
 torch.set_num_threads(1)
 from viewed import head, model
 from headlab.heads.view import opened
+from headlab.viewers.display_probe import DisplayProbe
 from headlab.viewers.session import Session
 from headlab.viewers.window import Window
 
@@ -29,8 +30,10 @@ folder = Path(sys.argv[1])
 opened.load_model = lambda name: model()
 head(seed=30).fit.save(folder / "second.npz")
 session = Session([head(frames=3)], folder=folder, generator=torch.Generator().manual_seed(0))
-window = Window(session, size=(800, 600))
-heard = {}
+with DisplayProbe() as probe:
+    graphics = probe.graphics()
+heard = {"opengl": graphics.opengl, "device": graphics.device}
+window = Window(session, size=(800, 600), opengl=graphics.opengl)
 
 def until(condition, what):
     end = time.monotonic() + 60
@@ -64,6 +67,9 @@ def mouse(*words):
 def drive():
     try:
         shoot("opened")
+        area, view = window._window.os_frame, window._view.frame
+        heard["view"] = [area.x + view.x, area.y + view.y, view.width, view.height]
+        Image.fromarray(session.picture((view.height, view.width), fine=True)).save(folder / "expected.png")
         x, y, width, height = window.slider_place("jawOpen")
         heard["slider"] = [x, y, width, height]
         mouse("mousemove", x + width // 2, y + height // 2)
@@ -156,6 +162,9 @@ def test_the_window_under_the_mouse(tmp_path):
     assert heard["found"] == ["eyeBlinkLeft"]
     seen = {name: _pixels(tmp_path / f"{name}.png") for name in ("opened", "jaw", "turned", "neutral")}
     x, _, _, _ = heard["slider"]
+    left, top, columns, rows = heard["view"]
+    shown = seen["opened"][top : top + rows, left : left + columns]
+    assert np.abs(shown - _pixels(tmp_path / "expected.png")).mean() < 1  # the right way up, nothing scaled
     views = {name: pixels[:, : x - 220] for name, pixels in seen.items()}
     assert len(np.unique(views["opened"].reshape(-1, 3), axis=0)) > 500  # not blank
     for first, second in (("opened", "jaw"), ("jaw", "turned"), ("turned", "neutral")):
