@@ -216,7 +216,8 @@ def registered_folder(folder: Path, expressions: Sequence[int], neutral: str = "
 def _topology(folder: Path, neutrals: dict[str, tuple[Tensor, Tensor]]) -> Topology:
     shapes = {vertices.shape for vertices, _ in neutrals.values()}
     if len(shapes) > 1:
-        raise HeadlabError(f"the registrations in {folder} differ in their vertices' number: {sorted(shapes)}")
+        counts = sorted(shape[0] for shape in shapes)
+        raise HeadlabError(f"the registrations in {folder} differ in their vertices' number: {counts}")
     mean = torch.stack([vertices for vertices, _ in neutrals.values()]).mean(0)
     return Topology.of(mean, next(iter(neutrals.values()))[1])
 

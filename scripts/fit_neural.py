@@ -39,13 +39,14 @@ def fit_neural(options: "Fit", progress: Callable[[str], None]) -> dict[str, Any
     name = "default" if options.fields is None else str(options.fields.resolve())
     fields = named_fields(name)
     progress("looking for the face")
-    marks = _landmarks(scan, options.landmarks)
+    whole = scan.unbroken()
+    marks = _landmarks(whole, options.landmarks)
     fit = fit_neural_head(fields, scan, ScanFitConfig(), landmarks=marks, progress=progress)
     fitted = time.perf_counter() - start
     head = NeuralHead.of(name, fields, fit, source.name)
     progress("extracting the mesh")
     with output_folder(options.out, options.overwrite) as folder:
-        report = _write(head, fields, scan, folder)
+        report = _write(head, fields, whole, folder)
         report |= {"seconds": {"fit": round(fitted, 3), "total": round(time.perf_counter() - start, 3)}}
         from ..geometry.files import write_json
 

@@ -64,8 +64,7 @@ def train_nphm(args: TrainNphm):
     from ..geometry.errors import HeadlabError
     from ..geometry.sdf.train_fields import train_fields
 
-    if args.people < 1 or args.expressions < 0:
-        raise HeadlabError("--people must be at least 1 and --expressions at least 0")
+    _check(args)
 
     def tell(stage: str, step: int, row: dict[str, float]) -> None:
         if (step + 1) % 100 == 0:
@@ -73,7 +72,27 @@ def train_nphm(args: TrainNphm):
                 json.dumps({"stage": stage, "step": step + 1, **{k: round(v, 5) for k, v in row.items()}}), flush=True
             )
 
-    return train_fields(_samples(args), fields_config(args), args.out, tell)
+    data = _samples(args)
+    if len(data.heads) < 2:
+        raise HeadlabError(f"{args.source} gives one head; fields of one person can show nobody else: give more")
+    return train_fields(data, fields_config(args), args.out, tell)
+
+
+def _check(args: TrainNphm) -> None:
+    """Numbers and the folder, before samples are drawn for minutes."""
+    from ..geometry.errors import HeadlabError
+
+    if args.people < 2 or args.expressions < 0:
+        raise HeadlabError("--people must be at least 2 and --expressions at least 0")
+    counts = (("--steps", args.steps), ("--expression-steps", args.expression_steps), ("--batch", args.batch))
+    for name, value in counts:
+        if value is not None and value < 1:
+            raise HeadlabError(f"{name} must be at least 1, not {value}")
+    for name, value in (("--minutes", args.minutes), ("--expression-minutes", args.expression_minutes)):
+        if value is not None and not value > 0:
+            raise HeadlabError(f"{name} must be more than 0, not {value:g}")
+    if args.out.exists() and not args.out.is_dir():
+        raise HeadlabError(f"{args.out} is a file; give a folder for the run")
 
 
 def fields_config(args: TrainNphm) -> "FieldsConfig":
@@ -106,12 +125,11 @@ def _samples(args: TrainNphm) -> "TrainingSet":
         print(f"\r{number} heads sampled", end="", flush=True)
 
     source = field_source(args.source)
-    if isinstance(source, Path):
-        from ..datasets.nphm import nphm_training_set
+    try:
+        if isinstance(source, Path):
+            from ..datasets.nphm import nphm_training_set
 
-        data = nphm_training_set(source, args.neutral, seed=args.seed, callback=done)
-    else:
-        config = HeadsConfig(args.people, args.expressions, seed=args.seed)
-        data = model_training_set(source, config, done)
-    print()
-    return data
+            return nphm_training_set(source, args.neutral, seed=args.seed, callback=done)
+        return model_training_set(source, HeadsConfig(args.people, args.expressions, seed=args.seed), done)
+    finally:
+        print()

@@ -3,14 +3,15 @@
     field = scale · rotation · scan + offset
 
 Starts are the 24 turns of a cube, each also turned 45 degrees to either side, with the scan's middle, top or front on
-the head's. The match that counts is that of the face: each start is judged by how near the scan comes to the head and
-how near the head's face comes to the scan, so that shoulders may stick out and the back of the head may be missing.
+the head's. At first the scan is drawn to the head, and each start is judged by how near the scan comes to the head and
+how near the head's face comes to the scan. In the end the head's face alone is drawn to the scan and alone decides:
+shoulders may stick out, hair may hang down, and the back of the head may be missing.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.spatial import KDTree
 
@@ -21,6 +22,12 @@ from .scan_points import SurfacePoints
 
 #: Distances count up to this, in the field's unit: 30 mm.
 _FAR = 0.12
+
+#: The same where the face decides: 12 mm.
+_FACE_FAR = 0.048
+
+#: Alignments nearer to each other than this are one: cosine of half the angle between them, field units.
+_SAME_TURN, _SAME_PLACE = 0.985, 0.08
 
 #: Extents of scans whose unit is none of the known, metres.
 _GUESSES = (0.22, 0.32, 0.45, 0.6)
@@ -34,6 +41,7 @@ class Target:
     normals: Float[ndarray, "n 3"]  #: unit, outwards
     face: Bool[ndarray, "n"]
     tree: KDTree
+    features: Bool[ndarray, "n"] | None = None  #: eyes and nose, which hold a face in its place
 
 
 @dataclass(frozen=True)
@@ -74,13 +82,16 @@ def align(
         found = [
             _search(few, target, begin, 4, free_scale) for scale in scales for begin in _starts(few, target, scale)
         ]
-        found = sorted(found, key=lambda a: _cost(few, target, a))[: max(12, len(found) // 8)]
-        found = [_search(few, target, a, 12, free_scale) for a in found]
-        found = sorted(found, key=lambda a: _cost(some, target, a))[:4]
+        found = sorted(found, key=lambda a: _cost(few, target, a))[: max(12, len(found) // 4)]
+        found = _distinct([_search(few, target, a, 8, free_scale) for a in found])
+        tree, face = KDTree(some.points), _face(target, 200)
+        found = [_face_search(some, tree, face, a, 12, free_scale, _FAR) for a in found]
+        found = sorted(_distinct(found), key=lambda a: _face_cost(some, tree, face, a))[:6]
     else:
         found = [start]
-    found = [_search(some, target, a, 25, free_scale) for a in found]
-    best = min(found, key=lambda a: _cost(some, target, a))
+    tree, face = KDTree(scan.points), _face(target, 500)
+    found = [_face_search(scan, tree, face, a, 25, free_scale, _FACE_FAR) for a in found]
+    best = min(found, key=lambda a: _face_cost(scan, tree, face, a))
     return judged(scan, target, best)
 
 
@@ -167,31 +178,127 @@ def _cost(scan: SurfacePoints, target: Target, found: Alignment) -> float:
 
 
 def _search(scan: SurfacePoints, target: Target, found: Alignment, rounds: int, free_scale: bool) -> Alignment:
-    """Point-to-plane rounds; pairs lose weight with their distance, the more so the later."""
-    scale, rotation, offset = found.scale, found.rotation, found.offset
-    first = scale
+    """Point-to-plane rounds, the scan drawn to the head; far pairs lose their weight, the more so the later."""
+    first = found.scale
     for number in range(rounds):
-        placed = scale * scan.points @ rotation.T + offset
+        placed = found.to_field(scan.points)
         _, index = target.tree.query(placed)
-        normal = target.normals[index]
-        gap = target.points[index] - placed
-        cosine = ((scan.normals @ rotation.T) * normal).sum(1)
-        cosine = np.abs(cosine) if not scan.oriented or cosine.sum() < 0 else cosine.clip(0)
+        cosine = _agreement(scan, found, target.normals[index])
         reach = max(_FAR * (1 - number / 20), 0.03)
-        weight = geman_mcclure((gap**2).sum(1) / reach**2, 1.0)[1] * cosine**2
-        if weight.sum() < 20:
+        moved = _step(found, placed, target.points[index], target.normals[index], cosine, reach, first, free_scale)
+        if moved is None:
             break
-        centre = (weight[:, None] * placed).sum(0) / weight.sum()
-        arm = placed - centre
-        rows = np.concatenate([np.cross(arm, normal), normal, (arm * normal).sum(1, keepdims=True)], 1)
-        # Points far apart drag along the gap itself, else they would only glide.
-        system = rows.T @ (weight[:, None] * rows)
-        system += np.diag([1e-6] * 6 + [1e-6 if free_scale else 1e12]) * weight.sum()
-        right = rows.T @ (weight * (gap * normal).sum(1))
-        motion = np.linalg.solve(system, right)
-        ratio = float(np.clip(np.exp(motion[6]), 0.8 * first / scale, 1.25 * first / scale)) if free_scale else 1.0
-        turn = rotation_matrix(np.clip(motion[:3], -0.4, 0.4))
-        rotation = turn @ rotation
-        offset = centre + ratio * turn @ (offset - centre) + motion[3:6]
-        scale = scale * ratio
-    return Alignment(scale, rotation, offset, np.nan, np.nan)
+        found = moved
+    return found
+
+
+def _face(target: Target, count: int) -> tuple[Float[ndarray, "k 3"], Float[ndarray, "k 3"]]:
+    """About as many points of the head's face, and their normals; half of them of its features, where these are known:
+    cheeks and foreheads glide."""
+    parts = [np.flatnonzero(target.face)]
+    if target.features is not None:
+        parts.append(np.flatnonzero(target.features))
+    chosen = np.concatenate([part[:: max(1, len(parts) * len(part) // count)] for part in parts])
+    return target.points[chosen], target.normals[chosen]
+
+
+def _face_search(
+    scan: SurfacePoints,
+    tree: KDTree,
+    face: tuple[Float[ndarray, "k 3"], Float[ndarray, "k 3"]],
+    found: Alignment,
+    rounds: int,
+    free_scale: bool,
+    reach: float,
+) -> Alignment:
+    """The same rounds the other way about: the head's face finds its places on the scan, whatever else the scan has.
+
+    Args:
+        tree: of the scan's points, in its frame.
+        reach: see `_step`; half of it in the end.
+    """
+    first, (goal, normal) = found.scale, face
+    for number in range(rounds):
+        index = np.asarray(tree.query(found.to_scan(goal))[1])
+        cosine = _agreement(scan, found, normal, index)
+        shrunk = reach * max(1 - number / rounds, 0.5)
+        moved = _step(found, found.to_field(scan.points[index]), goal, normal, cosine, shrunk, first, free_scale)
+        if moved is None:
+            break
+        found = moved
+    return found
+
+
+def _face_cost(
+    scan: SurfacePoints, tree: KDTree, face: tuple[Float[ndarray, "k 3"], Float[ndarray, "k 3"]], found: Alignment
+) -> float:
+    """Mean capped distance from the head's face to the scan's tangent planes; turned normals add to it."""
+    goal, normal = face
+    away, index = map(np.asarray, tree.query(found.to_scan(goal)))
+    cosine = _agreement(scan, found, normal, index)
+    height = np.abs(((found.to_field(scan.points[index]) - goal) * normal).sum(1))
+    # Beside the scan's border the tangent plane goes on, but nothing is there.
+    beside = np.maximum(found.scale * away - 2 * _FACE_FAR / 3, 0)
+    return float((np.minimum(height + beside, _FACE_FAR) + _FACE_FAR * (1 - cosine) / 2).mean())
+
+
+def _agreement(
+    scan: SurfacePoints, found: Alignment, normals: Float[ndarray, "n 3"], index: Int[ndarray, "n"] | None = None
+) -> Float[ndarray, "n"]:
+    """Cosines between normals of the head and of the scan; clouds' and inside-out scans' may point either way."""
+    own = scan.normals if index is None else scan.normals[index]
+    cosine = ((own @ found.rotation.T) * normals).sum(1)
+    return np.abs(cosine) if not scan.oriented or cosine.sum() < 0 else cosine.clip(0)
+
+
+def _step(
+    found: Alignment,
+    placed: Float[ndarray, "n 3"],
+    goal: Float[ndarray, "n 3"],
+    normal: Float[ndarray, "n 3"],
+    cosine: Float[ndarray, "n"],
+    reach: float,
+    first: float,
+    free_scale: bool,
+) -> Alignment | None:
+    """One weighted point-to-plane step; None where too little is left to hold on to.
+
+    Args:
+        found: from here.
+        placed: points of the scan, in the field's frame.
+        goal: where they shall lie.
+        normal: of the head there.
+        cosine: how well the normals agree.
+        reach: pairs farther apart hardly count.
+        first: the scale that a free one keeps near to.
+    """
+    gap = goal - placed
+    weight = geman_mcclure((gap**2).sum(1) / reach**2, 1.0)[1] * cosine**2
+    if weight.sum() < 20:
+        return None
+    centre = (weight[:, None] * placed).sum(0) / weight.sum()
+    arm = placed - centre
+    rows = np.concatenate([np.cross(arm, normal), normal, (arm * normal).sum(1, keepdims=True)], 1)
+    system = rows.T @ (weight[:, None] * rows)
+    system += np.diag([1e-6] * 6 + [1e-6 if free_scale else 1e12]) * weight.sum()
+    motion = np.linalg.solve(system, rows.T @ (weight * (gap * normal).sum(1)))
+    scale = found.scale
+    ratio = float(np.clip(np.exp(motion[6]), 0.8 * first / scale, 1.25 * first / scale)) if free_scale else 1.0
+    turn = rotation_matrix(np.clip(motion[:3], -0.4, 0.4))
+    offset = centre + ratio * turn @ (found.offset - centre) + motion[3:6]
+    return Alignment(scale * ratio, turn @ found.rotation, offset, np.nan, np.nan)
+
+
+def _distinct(found: list[Alignment]) -> list[Alignment]:
+    """Without those that come after nearly the same."""
+    kept: list[Alignment] = []
+    for one in found:
+        for other in kept:
+            # trace = 1 + 2 cos(angle) = 4 cos²(angle / 2) - 1
+            half = np.sqrt(max(0.0, (np.trace(one.rotation @ other.rotation.T) + 1) / 4))
+            near = np.linalg.norm(one.offset - other.offset) < _SAME_PLACE
+            if half > _SAME_TURN and near and abs(one.scale / other.scale - 1) < 0.1:
+                break
+        else:
+            kept.append(one)
+    return kept

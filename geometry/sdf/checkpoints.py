@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import HeadlabError, MissingAssetError
-from ..regress.weights import load_network
+from ..network_weights import load_network
 from ..safe_pickle import load_torch
 from .expression import ExpressionConfig, ExpressionField, Mode
 from .identity import IdentityConfig, IdentityField

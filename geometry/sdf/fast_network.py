@@ -1,4 +1,10 @@
-"""FastNetwork: a single folded network on the CPU for many points: NPM's sdf, and every deformation."""
+"""FastNetwork: a single folded network on the CPU for many points: NPM's sdf, and every deformation.
+
+tinycudann was considered for the same on GPUs and cannot compute these networks. Biases and the skip could be carried
+by a few more units (softplus(x) - softplus(-x) = x) and the sharpness by scaling, but its softplus is
+log(exp(10 x) + 1) / 10 as it stands, which overflows where one of ours exceeds 0.887: in trained deformations at most
+points. Its half precision alone costs 4.6e-4 of a trained NPM's distances, 0.1 mm; fields here are held to 2e-6.
+"""
 
 from dataclasses import dataclass
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..errors import HeadlabError, MissingAssetError
 from ..files import write_bytes
-from ..regress.weights import load_network
+from ..network_weights import load_network
 from .anchors import FieldFrame
 from .expression import ExpressionConfig, ExpressionField
 from .head_fields import HeadFields

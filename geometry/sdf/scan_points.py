@@ -27,6 +27,8 @@ _FEWEST = 200
 
 #: Depth of a person in a depth map, metres.
 _BEHIND = 0.5
+#: Of people who show more than the first, only so much from the top of the head downwards counts, metres.
+_TALL, _BUST = 0.6, 0.4
 _NEIGHBOUR = 8
 #: A point this many times farther from its neighbours than points usually are is an outlier.
 _LONELY = 6.0
@@ -39,12 +41,26 @@ class Scan:
     points: Float[ndarray, "n 3"]
     faces: Int[ndarray, "faces 3"] | None = None
     colors: Float[ndarray, "n 3"] | None = None  #: sRGB, 0..1
+    unit: str | None = None  #: of `UNITS`, where it is known
 
     @property
     def extent(self) -> float:
-        """Largest extent along an axis, without the outermost 2 % on either side."""
-        low, high = np.percentile(self.points, [2, 98], axis=0)
+        """Largest extent along an axis, without the outermost 2 % on either side; 0 where no point is a number."""
+        known = self.points[np.isfinite(self.points).all(1)]
+        if len(known) == 0:
+            return 0.0
+        low, high = np.percentile(known, [2, 98], axis=0)
         return float((high - low).max())
+
+    def unbroken(self) -> "Scan":
+        """Without points that are no numbers, and triangles at them."""
+        good = np.isfinite(self.points).all(1)
+        if good.all():
+            return self
+        faces = None
+        if self.faces is not None:
+            faces = (np.cumsum(good) - 1)[self.faces[good[self.faces].all(1)]]
+        return Scan(self.points[good], faces, None if self.colors is None else self.colors[good], self.unit)
 
 
 @dataclass(frozen=True)
@@ -137,7 +153,7 @@ def depth_scan(
     depth: Float[Tensor, "height width"], camera: Camera, image: Float[Tensor, "3 height width"] | None = None
 ) -> Scan:
     """The points of a depth map in the camera's world; what lies more than half a metre behind the nearest thing is
-    background.
+    background, and of somebody who is seen from head to chest or further, what lies 40 cm below the top is body.
 
     Args:
         depth: metres, 0 = none.
@@ -155,7 +171,10 @@ def depth_scan(
     known &= away < nearest + _BEHIND
     kept = back_project(depth, camera).reshape(-1, 3)[known].numpy()
     colors = None if image is None else image.flatten(1).T[known].double().numpy()
-    return Scan(kept, None, colors)
+    below = kept @ camera.R[1].double().numpy()  # the camera's y, downwards
+    top, bottom = np.quantile(below, [0.002, 0.998])
+    upper = below < top + _BUST if bottom - top > _TALL else np.ones(len(kept), dtype=bool)
+    return Scan(kept[upper], None, None if colors is None else colors[upper], "m")
 
 
 def nearest_colors(scan: Scan, vertices: Float[ndarray, "verts 3"]) -> Float[ndarray, "verts 3"]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..errors import HeadlabError
 from ..files import plain, write_json
 from .expression import ExpressionConfig, ExpressionField
 from .field_files import save_fields
@@ -20,6 +21,7 @@ from .losses import ExpressionWeights, IdentityWeights
 from .mlp import DeepSDF
 from .training import TrainConfig, train_identity
 from .training_expression import ExpressionTrainConfig, train_expression
+from .training_growth import widened
 from .training_set import TrainingSet
 
 #: Radius of the sphere from which NPM's network starts, in the fields' unit.
@@ -78,6 +80,7 @@ def train_fields(
     config: FieldsConfig,
     folder: Path,
     callback: Callable[[str, int, dict[str, float]], None] | None = None,
+    begun: HeadFields | None = None,
 ) -> HeadFields:
     """Train, or go on with what the folder holds.
 
@@ -86,21 +89,28 @@ def train_fields(
         config: what and how; saved as JSON.
         folder: of the run: identity/, expression/, config.json and fields.safetensors.
         callback: told "identity" or "expression", the step and its terms.
+        begun: fields of the same heads, small or as large: the identity field grows out of theirs.
 
     Raises:
-        HeadlabError: the data are no training set, or as `train_auto_decoder`.
+        HeadlabError: the data are no training set, `begun` is larger or of another kind, or as `train_auto_decoder`.
     """
     data.check()
     if config.kind == "npm":
         config = _npm_weights(config)
     identity, expression = build_networks(config, data)
+    start = None
+    if begun is not None:
+        if not isinstance(begun.identity, IdentityField) or not isinstance(identity, IdentityField):
+            raise HeadlabError("only NPHM's ensembles grow; train other fields from the start")
+        draws = torch.Generator().manual_seed(config.identity_training.loop.seed)
+        start = widened(begun.identity, begun.identity_latents, identity, draws)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", {"fields": asdict(config), "source": data.source, "heads": list(data.names)})
 
     def tell(stage: str) -> Callable[[int, dict[str, float]], None] | None:
         return None if callback is None else partial(callback, stage)
 
-    first = train_identity(identity, data.heads, config.identity_training, folder / "identity", tell("identity"))
+    first = train_identity(identity, data.heads, config.identity_training, folder / "identity", tell("identity"), start)
     facts: dict[str, Any] = {
         "source": data.source,
         "heads": len(data.heads),
@@ -109,6 +119,8 @@ def train_fields(
         "identity_steps": first.steps,
         "identity_cpu_s": round(first.seconds, 1),
     }
+    if begun is not None:
+        facts["begun"] = {name: begun.facts.get(name) for name in ("identity_steps", "identity_cpu_s")}
     fields = HeadFields(identity, None, first.latents, torch.zeros(0, 0), data.frame, data.canonical, facts)
     if data.poses:
         with torch.no_grad():

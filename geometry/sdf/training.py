@@ -61,14 +61,26 @@ class _Batch:
 class IdentityTask:
     """L_id of an identity field on pools of samples."""
 
-    def __init__(self, network: IdentityField | DeepSDF, heads: Sequence[SurfaceSamples], config: TrainConfig) -> None:
-        """Raises:
-        HeadlabError: no heads, or heads whose anchors are not the network's.
+    def __init__(
+        self,
+        network: IdentityField | DeepSDF,
+        heads: Sequence[SurfaceSamples],
+        config: TrainConfig,
+        latents: Float[Tensor, "heads latent"] | None = None,
+    ) -> None:
+        """Args:
+        network: what is trained.
+        heads: samples of each.
+        config: the recipe.
+        latents: to start from, of a network that is trained already; as the recipe says where absent.
+
+        Raises:
+            HeadlabError: no heads, heads whose anchors are not the network's, or latents that are not.
         """
         if not heads:
             raise HeadlabError("there are no heads to train on; give the samples of at least one")
         self.network: nn.Module = network
-        self.heads, self.config = list(heads), config
+        self.heads, self.config, self.latents = list(heads), config, latents
         self.count = len(self.heads)
         ensemble = isinstance(network, IdentityField)
         self.latent = network.layout.latent if ensemble else network.latent
@@ -79,8 +91,14 @@ class IdentityTask:
                     f"head {number} has anchors {tuple(head.anchors.shape)}, {len(head.face)} points of the face and "
                     f"{len(head.rest)} others; the network needs {wanted} and some of both"
                 )
+        if latents is not None and tuple(latents.shape) != (self.count, self.latent):
+            raise HeadlabError(
+                f"there are latents {tuple(latents.shape)} to start from; {self.count} heads need {self.latent} each"
+            )
 
     def start(self, generator: torch.Generator) -> Float[Tensor, "count latent"]:
+        if self.latents is not None:
+            return self.latents
         codes = random_start(self.count, self.latent, generator)
         if self.config.start == "anchors" and self.count > 1:
             room = self.network.layout.latent_global if isinstance(self.network, IdentityField) else self.latent
@@ -118,6 +136,7 @@ def train_identity(
     config: TrainConfig,
     folder: Path | None = None,
     callback: Callable[[int, dict[str, float]], None] | None = None,
+    latents: Float[Tensor, "heads latent"] | None = None,
 ) -> Trained:
     """Train a network and one latent per head, or go on with what the folder holds.
 
@@ -127,11 +146,12 @@ def train_identity(
         config: the recipe.
         folder: of the run; nothing is written where absent.
         callback: told the step and its terms.
+        latents: to start from, of a network that is trained already.
 
     Raises:
-        HeadlabError: no heads, heads whose anchors are not the network's, or as `train_auto_decoder`.
+        HeadlabError: no heads, heads or latents that are not the network's, or as `train_auto_decoder`.
     """
-    return train_auto_decoder(IdentityTask(network, heads, config), config.loop, folder, config, callback)
+    return train_auto_decoder(IdentityTask(network, heads, config, latents), config.loop, folder, config, callback)
 
 
 def draw_batch(

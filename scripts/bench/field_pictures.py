@@ -19,13 +19,16 @@ _HEIGHT = 1.25
 _DISTANCE = 6.0
 
 
-def shaded(mesh: SdfMesh, side: int = 256, yaw: float = 0.0) -> Float[Tensor, "3 height width"]:
+def shaded(
+    mesh: SdfMesh, side: int = 256, yaw: float = 0.0, colors: Float[Tensor, "verts 3"] | None = None
+) -> Float[Tensor, "3 height width"]:
     """One head on white.
 
     Args:
         mesh: with or without normals.
         side: of the picture, pixels.
         yaw: how far the head is turned to its left, degrees.
+        colors: of the vertices, 0..1; grey where absent.
     """
     angle = math.radians(yaw)
     turn = torch.tensor(
@@ -37,7 +40,8 @@ def shaded(mesh: SdfMesh, side: int = 256, yaw: float = 0.0) -> Float[Tensor, "3
     points = camera.to_homogeneous(moved)[None]
     raster = rasterize(points, mesh.faces, camera.size)
     normal = interpolate(raster, (normals @ turn.mT)[None], mesh.faces)[0]
-    colour = shade_sh(normalize(normal, dim=-1), torch.tensor(STUDIO_LIGHT).expand(9, 3)).clamp(0, 1) * 0.72
+    light = shade_sh(normalize(normal, dim=-1), torch.tensor(STUDIO_LIGHT).expand(9, 3)).clamp(0, 1)
+    colour = light * (0.72 if colors is None else interpolate(raster, colors[None], mesh.faces)[0])
     covered = raster.mask[0, ..., None]
     image = torch.where(covered, colour, 1.0)[None]
     return antialias(image, raster, points, mesh.faces)[0].permute(2, 0, 1).clamp(0, 1)

@@ -2,7 +2,7 @@
 
     python -m headlab.scripts.recipes.default_fields build/default_fields --install
 
-Everything follows from the seed and the numbers of steps. About a quarter of an hour of one processor core.
+Everything follows from the seed and the numbers of steps. About twenty minutes of one processor core.
 """
 
 import json
@@ -37,9 +37,9 @@ class Args:
     """Folder of the run; started again with it, the training goes on."""
     people: int = 120
     """Drawn from the default head model's prior."""
-    steps: int = 6_000
+    steps: int = 10_000
     """Of the identity field."""
-    expression_steps: int = 4_500
+    expression_steps: int = 12_000
     held_out: int = 5
     """People that are fitted for the card."""
     seed: int = 0

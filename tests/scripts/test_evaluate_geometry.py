@@ -121,8 +121,36 @@ def test_training_writes_fields_that_load(tmp_path: Path, monkeypatch: pytest.Mo
     assert config["source"] == "default" and len(config["heads"]) == 2
     again = train_nphm(args)
     assert torch.equal(again.identity_latents, fields.identity_latents), "a finished run is not trained further"
-    with pytest.raises(HeadlabError, match="--people"):
-        train_nphm(replace(args, people=0))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"people": 1}, "--people must be at least 2"),
+        ({"steps": 0}, "--steps must be at least 1, not 0"),
+        ({"batch": 0}, "--batch must be at least 1"),
+        ({"minutes": -1.0}, "--minutes must be more than 0, not -1"),
+        ({"expression_minutes": float("nan")}, "--expression-minutes must be more than 0"),
+    ],
+)
+def test_numbers_that_make_no_training(tmp_path: Path, change: dict[str, float], message: str) -> None:
+    with pytest.raises(HeadlabError, match=message):
+        train_nphm(replace(TrainNphm("default", tmp_path / "run"), **change))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_no_folder_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    with pytest.raises(HeadlabError, match="is a file"):
+        train_nphm(TrainNphm("default", tmp_path / "run"))
+
+
+def test_one_subject_is_no_training_set(tmp_path: Path) -> None:
+    place = tmp_path / "data" / "000" / "000"
+    place.mkdir(parents=True)
+    trimesh.creation.icosphere(subdivisions=4, radius=0.4).export(place / "registration.ply")
+    with pytest.raises(HeadlabError, match="gives one head"):
+        train_nphm(TrainNphm(str(tmp_path / "data"), tmp_path / "run"))
 
 
 def _few(heads: type) -> object:

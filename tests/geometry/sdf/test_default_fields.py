@@ -1,5 +1,8 @@
 """The fields that come with headlab know the heads they were trained on."""
 
+import subprocess
+import sys
+
 import torch
 
 from headlab.geometry.models.head_model import HeadModel
@@ -39,3 +42,12 @@ def test_their_frame_is_the_models(default_head: HeadModel) -> None:
     middle = fields.frame.to_field(default_head.vertices(opened)).mean(0)
     anchors = fields.anchors(fields.identity_latents.mean(0)).mean(0)
     assert float((middle - anchors).norm()) < 0.15
+
+
+def test_reading_them_loads_no_compiler() -> None:
+    # torch._dynamo comes along with roma: 110 MB of the half gigabyte that a mesh at 256³ may take.
+    code = (
+        "import sys; from headlab.geometry.sdf.default_fields import load_default_fields as load; load(); "
+        "sys.exit(any(name in sys.modules for name in ('torch._dynamo', 'sympy', 'roma')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -55,6 +55,31 @@ def test_what_is_no_scan_is_refused() -> None:
         surface_points(flat, 100, draws)
 
 
+def test_broken_points_neither_count_for_the_size_nor_stay() -> None:
+    good = ball()
+    broken = good.points.copy()
+    broken[7], broken[100, 1] = np.nan, np.inf
+    scan = Scan(broken, good.faces, np.tile(broken[:, :1], (1, 3)), "m")
+    assert scan.extent == pytest.approx(good.extent, rel=1e-2)
+    assert good.faces is not None and good.unbroken() is good
+    left = scan.unbroken()
+    touched = np.isin(good.faces, [7, 100]).any(1)
+    assert left.faces is not None and left.colors is not None and left.unit == "m"
+    assert len(left.points) == len(left.colors) == len(good.points) - 2
+    np.testing.assert_array_equal(left.points[left.faces], good.points[good.faces[~touched]])
+    assert Scan(np.full((300, 3), np.nan)).extent == 0.0
+
+
+def test_of_a_standing_person_the_upper_end_is_kept() -> None:
+    camera = Camera.frontal(100.0, (120, 50))
+    depth = torch.full((120, 50), 1.0)  # 1.2 m high
+    scan = depth_scan(depth, camera)
+    below = scan.points @ camera.R[1].double().numpy()
+    assert scan.unit == "m" and np.ptp(below) == pytest.approx(0.4, abs=0.03)
+    assert below.min() == pytest.approx(-0.6, abs=0.03)
+    assert len(depth_scan(depth[:50], Camera.frontal(100.0, (50, 50))).points) == 2500
+
+
 def test_depth_maps_become_points_of_the_nearest_thing() -> None:
     camera = Camera.frontal(100.0, (40, 50))
     depth = torch.zeros(40, 50)
