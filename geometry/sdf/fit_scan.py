@@ -47,9 +47,6 @@ _DOUBTFUL = 5.5
 #: No head: about eyes and nose the fitted head is farther off (millimetres), less of it is seen, normals agree
 #: less (median cosine), or a smooth lump does as well (ratio of the residuals: heads reach 0.9, eggs begin at 2).
 _FAR_OFF, _UNSEEN, _DISAGREES, _NO_RELIEF = 3.5, 0.35, 0.7, 1.1
-#: Big hair spoils the fit (ratios up to 1.9), but there is still a face: as far from every lump (millimetres), and
-#: turned as the fitted one (median cosine).
-_POOR, _FEATURED, _SAME_WAY = 2.0, 0.9, 0.9
 
 
 #: Scans differ from what fields were trained on by more than noise. Believed to 0.4 mm, as heads of the same model may
@@ -285,7 +282,7 @@ def _refuse_faceless(face: FaceEvidence) -> None:
     elif face.residual_mm > _FAR_OFF or face.agreement < _DISAGREES:
         turned = np.degrees(np.arccos(np.clip(face.agreement, 0, 1)))
         found = f"its eyes and nose are {face.residual_mm:.1f} mm off and turned by {turned:.0f} degrees"
-    elif face.ratio > (_POOR if face.relief_mm >= _FEATURED and face.agreement >= _SAME_WAY else _NO_RELIEF):
+    elif face.ratio > _NO_RELIEF:
         found = (
             f"its eyes and nose are {face.residual_mm:.1f} mm off, where a smooth surface without them is "
             f"{face.relief_mm:.1f} mm off"
