@@ -26,15 +26,15 @@ class AutoencoderWeights:
 
 
 class FaceFeatures(nn.Module):
-    """Features of the default regressor's stem and first blocks: network "default regressor". Frozen."""
+    """Features of the default regressor's stem and first stages: network "default regressor". Frozen."""
 
-    def __init__(self, blocks: int = 2):
+    def __init__(self, stages: int = 2):
         super().__init__()
         from ..geometry.regress.default_regressor import load_default_regressor
 
         net: Any = load_default_regressor().net
-        self.stem, self.stem_norm = net.stem, net.stem_norm
-        self.blocks = nn.ModuleList(net.blocks[:blocks])
+        self.stem, self.stem_norm, self.fine = net.stem, net.stem_norm, net.fine
+        self.stages = nn.ModuleList(net.stages[:stages])
 
     def train(self, mode: bool = True) -> "FaceFeatures":
         """Always in evaluation mode."""
@@ -42,9 +42,9 @@ class FaceFeatures(nn.Module):
 
     def forward(self, pictures: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         """Maps of colour pictures (-1..1), coarser and coarser."""
-        maps = [relu(self.stem_norm(self.stem(pictures)))]
-        for block in self.blocks:
-            maps.append(block(maps[-1]))
+        maps = [self.fine(relu(self.stem_norm(self.stem(pictures))))]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
         return maps
 
 

@@ -6,6 +6,7 @@ The gradient goes back the same way, to the denoiser alone. Terms are weighted b
 read) where their weight is 0.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,6 +56,9 @@ class IdentityLosses:
 
     def __post_init__(self):
         w = self.weights
+        for name in ("identity", "triplet", "shape", "expression"):
+            if not 0 <= getattr(w, name) < math.inf:
+                raise HeadlabError(f"the weight {name} of the identity losses is 0 or more, not {getattr(w, name)}")
         if w.expression and not isinstance(self.reader, ExpressionReader):
             raise HeadlabError("holding the expression needs a reader of expressions; set its weight to 0")
         if w.shape and self.reader is None:

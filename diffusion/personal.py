@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..datasets.synthetic.pairs import EditPairs, PairConfig
+from ..geometry.errors import HeadlabError
 from ..geometry.models.head_model import HeadModel
 from .bundle import LatentDiffusion
 from .denoiser import Denoiser, Given
@@ -128,7 +129,12 @@ def prior_examples(
         steps: of sampling.
         seed: of people and noise; training and held-out sets have other people.
         batch: pictures at once.
+
+    Raises:
+        HeadlabError: no pictures are asked for.
     """
+    if count < 1:
+        raise HeadlabError(f"L_PR and L_TID need at least 1 prior picture, not {count}; 50 to 200 are usual")
     size = base.config.denoiser.size
     people = EditPairs(model, PairConfig(size=size, seed=7_000_003 + seed, pairs_per_person=1))
     generator = torch.Generator().manual_seed(seed)

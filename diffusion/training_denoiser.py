@@ -1,5 +1,6 @@
 """Training a denoiser: L_simple, and where their weights are not 0, L_PR and the identity terms on the decoded x̂0."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ..geometry.errors import HeadlabError
 from .bundle import DiffusionConfig, LatentDiffusion
 from .denoiser import Denoiser, Given
 from .identity_losses import IdentityLosses, IdentityWeights
@@ -83,8 +85,10 @@ class DenoiserTask:
             save: writes the trained system; `LatentDiffusion.save` where None.
 
         Raises:
-            HeadlabError: a loss is on whose network is missing.
+            HeadlabError: a loss is on whose network is missing; a weight is below 0 or no number.
         """
+        if not 0 <= config.prior < math.inf:
+            raise HeadlabError(f"the weight of L_PR is 0 or more, not {config.prior}")
         self.config, self.diffusion, self.data, self.held_out = config, diffusion, data, held_out
         self.count, self.prior, self._save = data.count, prior, save
         self.order = getattr(data, "order", None)

@@ -18,11 +18,14 @@ from ...diffusion.identity_losses import IdentityWeights
 from ...diffusion.sampling import guided, sample
 from ...diffusion.training import TrainingConfig, train
 from ...diffusion.training_denoiser import DenoiserTask, DenoiserTaskConfig, DropoutConfig
+from ...diffusion.training_driven import DrivenTask
 from ...diffusion.training_latents import DenoiserBatch, DenoiserData, PairLatents, encode_pairs
+from ...geometry.models.head_model import HeadModel
+from .ablation_drivers import driven, drivers
 
 #: Edits are trained and measured with z, the maps and ψ told, and no emotion; the photo's latent is an option.
 _DROPOUT = DropoutConfig(0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0)
-ARMS = ("L_simple", "+ L_PR", "+ L_TID", "+ L_id_DECA", "+ L_id_DECA, ψ held", "all")
+ARMS = ("L_simple", "+ L_PR", "+ L_TID", "+ L_TID, ψ held", "+ L_id_DECA", "+ L_id_DECA, ψ held", "all")
 
 
 @dataclass(frozen=True)
@@ -32,23 +35,25 @@ class Tuning:
     steps: int = 80
     batch: int = 16
     rate: float = 2e-4
-    average: float = 0.98  #: of the weights' moving average
+    average: float = 0.97  #: of the weights' moving average
     precision: Literal["no", "bf16"] = "bf16"
+    drivers: bool = True  #: identity losses, and edits, under maps of somebody else's head (`training_driven`)
+    pairs: int = 256  #: that are trained on, with drivers
     capture: bool = True  #: the denoiser sees the photo's latent; else z and the maps alone tell of the person
-    prior_pictures: int = 64  #: made by the base model, for L_PR and L_TID
+    prior_pictures: int = 48  #: made by the base model, for L_PR and L_TID
     prior: float = 1.0  #: factor of L_PR
-    triplet: float = 1.0  #: factor of L_TID
+    triplet: float = 0.5  #: factor of L_TID
     margin: float = 1.0  #: of L_TID: so wide that it is always on
-    shape: float = 2.0  #: factor of L_id_DECA, per mm^2
-    expression: float = 2.0  #: factor of the expression's own loss, per mm^2
-    source: Literal["edit", "photo"] = "edit"  #: what identity losses compare with: the true edit, or the photo
+    shape: float = 1.2  #: factor of L_id_DECA, per mm^2
+    expression: float = 0.6  #: factor of the expression's own loss, per mm^2
+    source: Literal["edit", "photo"] = "edit"  #: without drivers, what identity losses compare with; else the photo
     latest: float = 1.0  #: identity losses up to this part of T
-    power: float = 1.0  #: identity losses count by (1 - t / T) to this power
+    power: float = 0.0  #: identity losses count by (1 - t / T) to this power
     views: float = 1.0  #: spread of the views that the networks read
 
     def task(self, arm: str) -> DenoiserTaskConfig:
         """The losses of a row of the table."""
-        triplet = self.triplet if arm in ("+ L_TID", "all") else 0.0
+        triplet = self.triplet if "L_TID" in arm or arm == "all" else 0.0
         shape = self.shape if "L_id_DECA" in arm or arm == "all" else 0.0
         expression = self.expression if "ψ held" in arm or arm == "all" else 0.0
         prior = self.prior if arm in ("+ L_PR", "all") else 0.0
@@ -141,6 +146,13 @@ class EditTask(DenoiserTask):
             self.identity = identity
 
 
+def driven_pairs(base: LatentDiffusion, model: HeadModel, pairs: EditPairBatch) -> tuple[PairLatents, PairLatents]:
+    """Pairs, and the same with the maps of other people among them."""
+    own = data_of(base, pairs)
+    other = driven(model, pairs, pairs.codes.shape[drivers(pairs), 0])
+    return own, PairLatents(other, own.latents)
+
+
 def data_of(base: LatentDiffusion, pairs: EditPairBatch) -> PairLatents:
     """Edits with the depth of all surfaces."""
     bare: Bool[Tensor, "pairs"] = torch.zeros(len(pairs), dtype=torch.bool)
@@ -192,10 +204,11 @@ def tune(
     folder: Path,
 ) -> Denoiser:
     """The base denoiser trained on with an arm's losses: the averaged network. A run that was killed goes on."""
-    if tuning.task(arm).identity.any:
-        data = DecodedSources(data, base, tuning.source)
     system = replace(base, denoiser=deepcopy(base.denoiser).requires_grad_(True))
-    task = EditTask(tuning.task(arm), system, data, prior=prior, reader=reader, embedder=embedder, save=lambda *_: None)
+    if tuning.task(arm).identity.any and not tuning.drivers:
+        data = DecodedSources(data, base, tuning.source)
+    kind = DrivenTask if tuning.drivers else EditTask
+    task = kind(tuning.task(arm), system, data, prior=prior, reader=reader, embedder=embedder, save=lambda *_: None)
     network = train(task, tuning.training(seed), folder)["denoiser"]
     denoiser = network.denoiser
     assert isinstance(denoiser, Denoiser)

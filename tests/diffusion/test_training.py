@@ -205,3 +205,37 @@ def test_trackers_that_are_missing_and_empty_batches_are_refused(tmp_path, monke
         train(Line(), config(trackers=("wandb",)), tmp_path)
     with pytest.raises(HeadlabError, match="at least 1"):
         train(Line(), config(batch=0), tmp_path)
+
+
+def test_tensorboard_holds_what_the_log_holds(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(Line(), config(trackers=("tensorboard",)), tmp_path / "run")
+    (events,) = tmp_path.rglob("events.out.tfevents.*")
+    read = EventAccumulator(str(events.parent))
+    read.Reload()
+    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    told = read.Scalars("fit")
+    assert [x.step for x in told] == [row["step"] for row in rows] == [3, 6, 9, 12]
+    assert [x.value for x in told] == pytest.approx([row["fit"] for row in rows], abs=1e-6)
+
+
+def test_wandb_is_told_what_the_log_holds(tmp_path, monkeypatch):
+    """Offline, without an account: the run's record is read back by wandb's own reader."""
+    pytest.importorskip("wandb")
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    for name, value in {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    train(Line(), config(trackers=("wandb",)), tmp_path / "run")
+    (record,) = tmp_path.rglob("run-*.wandb")
+    store, told = DataStore(), []
+    store.open_for_scan(str(record))
+    while (data := store.scan_data()) is not None:
+        one = wandb_internal_pb2.Record()
+        one.ParseFromString(data)
+        items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in one.history.item}
+        told += [items["fit"]] if "fit" in items else []
+    rows = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    assert told == pytest.approx([row["fit"] for row in rows], abs=1e-6)

@@ -1,5 +1,8 @@
 """`headlab train`: both networks from a folder of pairs, a start from shipped weights, and wrong input."""
 
+import json
+import math
+
 import pytest
 
 from headlab.datasets.synthetic import EditPairs, PairConfig, write_pairs
@@ -32,10 +35,22 @@ def test_both_networks_are_trained_one_after_the_other(pairs, tmp_path, capsys):
         TrainDenoiser(pairs, tmp_path / "e", autoencoder=tmp_path, start=tmp_path).run()
 
 
-def test_the_shipped_system_is_tuned_by_adapters_with_the_shape_loss(pairs, tmp_path, capsys):
-    TrainDenoiser(pairs, tmp_path / "d", lora=2, shape=0.01, training=ONE_STEP).run()
-    assert '"shape"' in capsys.readouterr().out
+def test_the_shipped_system_is_tuned_by_adapters_with_every_loss(pairs, tmp_path, capsys):
+    losses = {"shape": 0.01, "triplet": 0.1, "identity": 0.1, "prior": 1.0}
+    TrainDenoiser(pairs, tmp_path / "d", lora=2, **losses, prior_pictures=2, training=ONE_STEP).run()
+    said = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert set(losses) < set(said) and all(math.isfinite(said[name]) for name in losses)
     assert load_latent_diffusion(tmp_path / "d/weights").config.denoiser.latents == 6
+
+
+def test_losses_that_make_no_sense_are_refused(pairs, tmp_path):
+    def refused(match: str, **options) -> None:
+        with pytest.raises(HeadlabError, match=match):
+            TrainDenoiser(pairs, tmp_path / "d", training=ONE_STEP, **options).run()
+
+    refused("at least 1 prior picture, not 0", triplet=0.1, prior_pictures=0)
+    refused("weight shape of the identity losses is 0 or more, not -1", shape=-1.0)
+    refused("weight of L_PR is 0 or more, not nan", prior=math.nan, prior_pictures=1)
 
 
 def test_pairs_of_another_size_are_refused(default_head, tmp_path):
