@@ -51,7 +51,8 @@ def surface_of(model: HeadModel, albedo: Float[Tensor, "3 rows columns"] | None)
     faces = model.faces.int()
     if albedo is None or model.uvs is None or model.uv_faces is None:
         return Surface(model.template, faces, colors=vertex_colors(model, None))
-    albedo = shaded_mouth(model, plain_mouth(model, albedo))
+    with torch.inference_mode():  # which is also what keeps torch's compiler from being loaded
+        albedo = shaded_mouth(model, plain_mouth(model, albedo))
     texture = (albedo.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     owner = torch.zeros(len(model.uvs), dtype=torch.long)
     owner[model.uv_faces.flatten().long()] = model.faces.flatten().long()

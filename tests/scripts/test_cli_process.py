@@ -15,10 +15,11 @@ from headlab.heads.head_fit import HeadFit
 
 #: Runs `headlab`, and stops for half a minute when it comes to a function, saying so by a file.
 HALTING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import importlib
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 marker, where, *arguments = sys.argv[1:]
 module, name = where.split(":")
 module = importlib.import_module(module)
