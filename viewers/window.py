@@ -23,8 +23,8 @@ _SIZE, _SOFT_SIZE = (1280, 820), (800, 520)
 _PANEL = 21
 #: Seconds without a change after which the picture is drawn with smooth edges.
 _REST = 0.25
-#: Seconds between two pictures at least: a software driver that shares the processor would show no more of them.
-_PACE = 0.018
+#: Seconds between two pictures at least; with longer ones pictures miss the frames that the driver gets to show.
+_PACE = 0.008
 
 
 @dataclass(eq=False)

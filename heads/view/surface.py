@@ -11,7 +11,6 @@ from torch import Tensor
 from ...geometry.models.head_model import HeadModel
 from ...geometry.raster import vertex_normals
 from ..export.ply import vertex_colors
-from ..transfer_mouth import plain_mouth
 from .mouth_shade import shaded_mouth
 
 
@@ -52,7 +51,7 @@ def surface_of(model: HeadModel, albedo: Float[Tensor, "3 rows columns"] | None)
     if albedo is None or model.uvs is None or model.uv_faces is None:
         return Surface(model.template, faces, colors=vertex_colors(model, None))
     with torch.inference_mode():  # which is also what keeps torch's compiler from being loaded
-        albedo = shaded_mouth(model, plain_mouth(model, albedo))
+        albedo = shaded_mouth(model, albedo)
     texture = (albedo.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
     owner = torch.zeros(len(model.uvs), dtype=torch.long)
     owner[model.uv_faces.flatten().long()] = model.faces.flatten().long()
